@@ -1,0 +1,96 @@
+"""Random numbers that are the same in every framework, on every device, in every process.
+
+A draw is a pure function of (seed, layer index, purpose, count): Philox-4x64-10, a
+counter-based generator, is keyed by (seed, index) and its counter starts at
+``(0, count, purpose, 0)``. Numbers are derived from the raw 64-bit words as SPEC.md says, not
+by NumPy's distributions, whose streams may change between NumPy releases.
+"""
+
+from enum import IntEnum
+from math import pi, prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antiparallel.spec.errors import SpecError
+from antiparallel.spec.geometry import Dense, Geometry
+
+_CHUNK = 1 << 18  # even, so that Box-Muller pairs never straddle two chunks
+
+
+class Purpose(IntEnum):
+    """What a draw is for; draws for different purposes are independent."""
+
+    WEIGHT = 0
+    FEEDBACK = 1
+    BATCH_MAGNITUDE = 2
+
+
+def draw(
+    geometry: Geometry,
+    scale: float,
+    *,
+    seed: int,
+    index: int,
+    purpose: Purpose,
+    count: int = 0,
+) -> NDArray[np.float64]:
+    """Draw one array from a layer's initialisation distribution.
+
+    ``N(0, lambda^2)`` for convolutions, ``U(-lambda, lambda)`` for dense layers.
+
+    Args:
+        geometry: The layer.
+        scale: Its lambda.
+        seed: The experiment's seed, ``0 <= seed < 2**64``.
+        index: The layer's place among the model's weight layers, ``0 <= index < 2**64``.
+        purpose: What the numbers are for.
+        count: How many draws for this purpose came before, ``0 <= count < 2**64``.
+
+    Returns:
+        Float64 numbers in the canonical layout ``(n_out, n_in / groups, *kernel)``.
+
+    Raises:
+        SpecError: seed, index or count is out of range.
+
+    References:
+        Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3"; Box and Muller (1958).
+    """
+    for field, value in (("seed", seed), ("index", index), ("count", count)):
+        require_word(field, value)
+    generator = np.random.Philox(
+        key=np.array([seed, index], dtype=np.uint64),
+        counter=np.array([0, count, purpose, 0], dtype=np.uint64),
+    )
+    transform = _symmetric_uniform if isinstance(geometry, Dense) else _normal
+    size = prod(geometry.weight_shape)
+    values = np.empty(size)
+    for start in range(0, size, _CHUNK):
+        stop = min(start + _CHUNK, size)
+        words = generator.random_raw(stop - start + (stop - start) % 2)
+        values[start:stop] = transform(words)[: stop - start]
+    values *= scale
+    return values.reshape(geometry.weight_shape)
+
+
+def require_word(field: str, value: int) -> None:
+    """Raise SpecError unless the value is an integer in ``[0, 2**64)``."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        raise SpecError(f"Expected {field} to be an integer. Received: {field}={value!r}")
+    if not 0 <= value < 2**64:
+        raise SpecError(f"Expected 0 <= {field} < 2**64. Received: {field}={value!r}")
+
+
+def _unit(words: NDArray[np.uint64]) -> NDArray[np.float64]:
+    return (words >> np.uint64(11)) * 2.0**-53
+
+
+def _symmetric_uniform(words: NDArray[np.uint64]) -> NDArray[np.float64]:
+    return 2 * _unit(words) - 1
+
+
+def _normal(words: NDArray[np.uint64]) -> NDArray[np.float64]:
+    pairs = _unit(words).reshape(-1, 2)
+    radius = np.sqrt(-2 * np.log(1 - pairs[:, 0]))
+    angle = 2 * pi * pairs[:, 1]
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).reshape(-1)
