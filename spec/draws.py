@@ -82,7 +82,8 @@ def require_word(field: str, value: int) -> None:
 
 
 def _unit(words: NDArray[np.uint64]) -> NDArray[np.float64]:
-    return (words >> np.uint64(11)) * 2.0**-53
+    unit: NDArray[np.float64] = (words >> np.uint64(11)) * 2.0**-53
+    return unit
 
 
 def _symmetric_uniform(words: NDArray[np.uint64]) -> NDArray[np.float64]:
