@@ -7,11 +7,13 @@ a backend answers in the dtype it was given. Register a backend by an entry poin
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from antiparallel.spec.errors import SpecError
 from antiparallel.spec.geometry import Geometry
 from antiparallel.spec.rules import Rule
 from antiparallel.spec.scale import Scale
@@ -79,6 +81,9 @@ class SGDConfig:
         nesterov: Nesterov momentum; needs momentum > 0.
         batch_manhattan: Replace each gradient by its sign, before weight decay and momentum.
         keep_signs: Stop a weight that would cross zero at +-1e-10; biases are excluded.
+
+    Raises:
+        SpecError: A setting is out of its range.
     """
 
     lr: float
@@ -87,6 +92,16 @@ class SGDConfig:
     nesterov: bool = False
     batch_manhattan: bool = False
     keep_signs: bool = False
+
+    def __post_init__(self) -> None:
+        for field in ("lr", "momentum", "weight_decay"):
+            value = getattr(self, field)
+            if not (isfinite(value) and value >= 0):
+                raise SpecError(f"Expected a finite {field} >= 0. Received: {field}={value!r}")
+        if self.nesterov and not self.momentum:
+            raise SpecError(
+                f"Expected momentum > 0 for Nesterov momentum. Received: momentum={self.momentum}"
+            )
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,16 @@ by NumPy's distributions, whose streams may change between NumPy releases.
 
 from enum import IntEnum
 from math import pi, prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from antiparallel.spec.contract import Array
 from antiparallel.spec.errors import SpecError
 from antiparallel.spec.geometry import Dense, Geometry
 
-_CHUNK = 1 << 18  # even, so that Box-Muller pairs never straddle two chunks
+_CHUNK = 1 << 14  # fits the cache; even, so that Box-Muller pairs never straddle two chunks
 
 
 class Purpose(IntEnum):
@@ -64,13 +66,22 @@ def draw(
     )
     transform = _symmetric_uniform if isinstance(geometry, Dense) else _normal
     size = prod(geometry.weight_shape)
-    values = np.empty(size)
+    values = np.empty(size + size % 2)
     for start in range(0, size, _CHUNK):
-        stop = min(start + _CHUNK, size)
-        words = generator.random_raw(stop - start + (stop - start) % 2)
-        values[start:stop] = transform(words)[: stop - start]
+        chunk = values[start : start + _CHUNK]
+        transform(_unit(generator.random_raw(chunk.size)), chunk)
     values *= scale
-    return values.reshape(geometry.weight_shape)
+    return values[:size].reshape(geometry.weight_shape)
+
+
+def rounded(values: NDArray[np.float64], dtype: np.dtype[Any]) -> Array:
+    """Round float64 numbers once to a weight's dtype; to one narrower than float32, from float32.
+
+    Args:
+        values: Numbers in float64.
+        dtype: A floating dtype.
+    """
+    return values.astype(np.float32).astype(dtype) if dtype.itemsize < 4 else values.astype(dtype)
 
 
 def require_word(field: str, value: int) -> None:
@@ -82,16 +93,21 @@ def require_word(field: str, value: int) -> None:
 
 
 def _unit(words: NDArray[np.uint64]) -> NDArray[np.float64]:
-    unit: NDArray[np.float64] = (words >> np.uint64(11)) * 2.0**-53
-    return unit
+    """Turn words into numbers in [0, 1) by their upper 53 bits."""
+    words >>= np.uint64(11)
+    units = words.astype(np.float64)
+    units *= 2.0**-53
+    return units
 
 
-def _symmetric_uniform(words: NDArray[np.uint64]) -> NDArray[np.float64]:
-    return 2 * _unit(words) - 1
+def _symmetric_uniform(units: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    np.multiply(units, 2, out=out)
+    out -= 1
 
 
-def _normal(words: NDArray[np.uint64]) -> NDArray[np.float64]:
-    pairs = _unit(words).reshape(-1, 2)
-    radius = np.sqrt(-2 * np.log(1 - pairs[:, 0]))
-    angle = 2 * pi * pairs[:, 1]
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).reshape(-1)
+def _normal(units: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    """Box-Muller on successive pairs; ``1 - u`` is exact and never 0."""
+    radius = np.sqrt(-2 * np.log(1 - units[0::2]))
+    angle = 2 * pi * units[1::2]
+    np.multiply(radius, np.cos(angle), out=out[0::2])
+    np.multiply(radius, np.sin(angle), out=out[1::2])
