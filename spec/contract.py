@@ -1,6 +1,6 @@
 """What a backend implements so that the conformance suite can test it: arrays in, arrays out.
 
-All arrays are NumPy's, in the canonical layout (SPEC.md, clauses N1 to N4), float32 or float64;
+All arrays are NumPy's, in the canonical layout (SPEC.md, clauses N1 and N2), float32 or float64;
 a backend answers in the dtype it was given. Register a backend by an entry point in the group
 ``antiparallel.backends`` that names an object satisfying ``Backend``.
 """

@@ -3,7 +3,7 @@
 A convolution without bias is linear in its input and in its weights. Three functions carry
 everything here: the map itself, its transpose with respect to the input, and its transpose
 with respect to the weights. A transposed convolution is the second one run forward, so each of
-its three is one of the three of the convolution that it transposes (SPEC.md, clauses N4, N5).
+its three is one of the three of the convolution that it transposes (SPEC.md, N4, N6, F3, F4).
 """
 
 from itertools import product

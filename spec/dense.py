@@ -1,4 +1,4 @@
-"""The dense layer ``y = x W^T + b`` and its two gradients (SPEC.md, clauses N3 and F2 to F4)."""
+"""The dense layer ``y = x W^T + b`` and its two gradients (SPEC.md, clauses N3, F2, F4)."""
 
 from antiparallel.spec.contract import Array
 

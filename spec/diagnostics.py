@@ -12,10 +12,10 @@ def diagnose(weight: Array, feedback: Array) -> Diagnostics:
 
     Args:
         weight: W.
-        feedback: B, in W's shape. For ``bp``, where B = W says nothing, pass sign(W) (clause M1).
+        feedback: B, in W's shape. For ``bp``, where B = W says nothing, pass sign(W) (clause M2).
 
     Raises:
-        SpecError: The shapes differ.
+        SpecError: The shapes differ (clause E12).
     """
     if weight.shape != feedback.shape:
         raise SpecError(

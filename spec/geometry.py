@@ -1,6 +1,6 @@
 """The shapes of weight layers: dense, convolution, transposed convolution.
 
-Everything is in the specification's canonical layout (SPEC.md, clauses N1 to N4): activations
+Everything is in the specification's canonical layout (SPEC.md, clauses N1 and N2): activations
 are ``(batch, channels, *spatial)``, weights are ``(n_out, n_in / groups, *kernel)`` for every
 kind of layer, transposed convolutions included.
 """
@@ -17,7 +17,7 @@ Padding: TypeAlias = int | tuple[int, ...] | Pairs | Literal["same", "valid"]
 
 @dataclass(frozen=True)
 class Dense:
-    """A dense layer ``y = x W^T + b`` on inputs ``(..., n_in)``.
+    """A dense layer ``y = x W^T + b`` on inputs ``(..., n_in)`` (clause N3).
 
     Args:
         n_in: Input features.
@@ -45,7 +45,7 @@ class Dense:
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution (cross-correlation, as in every framework) in 1, 2 or 3 dimensions.
+    """A convolution (cross-correlation, as in every framework) in 1 to 3 dimensions (clause N4).
 
     Args:
         n_in: Input channels.
@@ -124,7 +124,7 @@ class Conv:
 
 @dataclass(frozen=True)
 class ConvTranspose:
-    """A transposed convolution: the linear map that is the transpose of a convolution's.
+    """A transposed convolution: the linear map that is the transpose of a convolution's (clause N6).
 
     Output size per dimension: ``(n - 1) * stride - before - after + dilation * (kernel - 1) + 1
     + output_padding``.

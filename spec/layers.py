@@ -12,6 +12,11 @@ from antiparallel.spec.errors import SpecError
 from antiparallel.spec.geometry import Dense, Geometry
 
 
+# Overflow and invalid operations follow IEEE 754 in silence (clause N7).
+_IN_SILENCE = np.errstate(over="ignore", under="ignore", invalid="ignore")
+
+
+@_IN_SILENCE
 def forward(geometry: Geometry, x: Array, weight: Array, bias: Array | None = None) -> Array:
     """Return the layer's output, ``y = W x + b``.
 
@@ -36,6 +41,7 @@ def forward(geometry: Geometry, x: Array, weight: Array, bias: Array | None = No
     return y if bias is None else y + bias.reshape(-1, *[1] * geometry.rank)
 
 
+@_IN_SILENCE
 def backward(
     geometry: Geometry, x: Array, error: Array, feedback: Array, *, bias: bool = True
 ) -> Gradients:
@@ -55,7 +61,7 @@ def backward(
         SpecError: A shape does not fit the layer, or dtypes differ (clause E4).
 
     References:
-        Xiao et al. (2019), Eq. 2, with its sum taken over j (clause F2).
+        Xiao et al. (2019), Eq. 2, with its sum taken over j (clauses F2 to F4).
     """
     require_parameters(geometry, feedback, None)
     require_input(geometry, x, feedback.dtype)

@@ -26,11 +26,11 @@ class SGD:
         biases: The names among them that are biases; ``keep_signs`` leaves them alone.
 
     Raises:
-        SpecError: A bias is not a parameter.
+        SpecError: A bias is not a parameter (clause E9).
 
     References:
         Liao et al. (2016) for Batch Manhattan; Xiao et al. (2019), section 3 and published code,
-        which also stops biases (clause O7).
+        which also stops biases (clause O8).
     """
 
     def __init__(
@@ -53,7 +53,8 @@ class SGD:
                 without one keeps its value and its velocity.
 
         Raises:
-            SpecError: A gradient belongs to no parameter or does not fit it; nothing is updated.
+            SpecError: A gradient belongs to no parameter or does not fit it (clauses E4, E9); nothing
+                is updated.
         """
         for name, gradient in gradients.items():
             self._require_fit(name, gradient)
@@ -100,5 +101,5 @@ def keep_signs(before: Array, after: Array) -> Array:
 
 
 def sign_bound(dtype: np.dtype[Any]) -> float:
-    """Return 1e-10, or the dtype's smallest normal number if that is larger (clause O6)."""
+    """Return 1e-10, or the dtype's smallest normal number if that is larger (clause O7)."""
     return max(SIGN_BOUND, float(np.finfo(dtype).smallest_normal))

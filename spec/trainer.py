@@ -1,4 +1,4 @@
-"""A small NumPy trainer, the measure for training parity (SPEC.md, chapter P)."""
+"""A small NumPy trainer, the measure for training parity (SPEC.md, chapter T)."""
 
 from collections.abc import Sequence
 
