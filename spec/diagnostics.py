@@ -1,5 +1,7 @@
 """What the paper's Figure 3 measures of a layer (SPEC.md, chapter M)."""
 
+from math import nan
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,8 +9,9 @@ from antiparallel.spec.contract import Array, Diagnostics
 from antiparallel.spec.errors import SpecError
 
 
+@np.errstate(invalid="ignore")  # clause N7: what is not finite measures as NaN
 def diagnose(weight: Array, feedback: Array) -> Diagnostics:
-    """Return alignment angle, excess kurtosis and mean magnitude of a layer.
+    """Return alignment angle, excess kurtosis and mean magnitude of a layer, from float64.
 
     Args:
         weight: W.
@@ -22,42 +25,37 @@ def diagnose(weight: Array, feedback: Array) -> Diagnostics:
             f"Expected feedback of the weights' shape {weight.shape}. "
             f"Received: shape={feedback.shape}"
         )
+    w, largest = _scaled(weight)
+    b, _ = _scaled(feedback)
     return Diagnostics(
-        angle=alignment_angle(weight, feedback),
-        kurtosis=excess_kurtosis(weight),
-        magnitude=float(np.abs(weight.astype(np.float64)).mean()),
+        angle=_alignment_angle(w, b),
+        kurtosis=_excess_kurtosis(w),
+        magnitude=largest * float(np.abs(w).mean()),
     )
 
 
-def alignment_angle(weight: Array, feedback: Array) -> float:
-    """Return the angle between flattened W and B in degrees, 0 to 180.
-
-    Computed in float64 as ``2 atan2(|w - b|, |w + b|)`` of the unit vectors, which, unlike the
-    arc cosine, is exact near 0 and 180 degrees. NaN if either is all zeros.
-
-    References:
-        Xiao et al. (2019), Figure 3; Kahan, "How futile are mindless assessments of roundoff".
-    """
-    w, b = _unit_vector(weight), _unit_vector(feedback)
-    return float(np.degrees(2 * np.arctan2(np.linalg.norm(w - b), np.linalg.norm(w + b))))
-
-
-def excess_kurtosis(weight: Array) -> float:
-    """Return the population excess kurtosis ``m4 / m2^2 - 3``; NaN if all weights are equal."""
-    w = weight.astype(np.float64).ravel()
-    w = w - w.mean()
-    if not w.any() or weight.min() == weight.max():
-        return float("nan")
-    w /= np.abs(w).max()  # so that fourth powers neither overflow nor vanish
-    squares = w**2
-    return float((squares**2).mean() / squares.mean() ** 2 - 3)
-
-
-def _unit_vector(array: Array) -> NDArray[np.float64]:
+def _scaled(array: Array) -> tuple[NDArray[np.float64], float]:
+    """Return a vector over its largest magnitude, so that no power of it leaves float64's range."""
     vector = array.astype(np.float64).ravel()
-    largest = np.abs(vector).max()
-    if largest == 0:
-        return np.full_like(vector, np.nan)
-    vector /= largest  # so that squares neither overflow nor vanish
-    vector /= np.linalg.norm(vector)
-    return vector
+    largest = float(np.abs(vector).max())
+    return (vector / largest, largest) if largest else (vector, 0.0)
+
+
+def _alignment_angle(w: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Return the angle of two vectors in degrees; NaN if either is all zeros.
+
+    ``2 atan2(|u - v|, |u + v|)`` of the unit vectors is, unlike the arc cosine, exact near 0
+    and 180 degrees (Kahan, "How futile are mindless assessments of roundoff", 2006).
+    """
+    if not (w.any() and b.any()):
+        return nan
+    u, v = w / np.linalg.norm(w), b / np.linalg.norm(b)
+    return float(np.degrees(2 * np.arctan2(np.linalg.norm(u - v), np.linalg.norm(u + v))))
+
+
+def _excess_kurtosis(w: NDArray[np.float64]) -> float:
+    """Return ``m4 / m2^2 - 3`` of the population; NaN if all numbers are equal."""
+    if w.min() == w.max():
+        return nan
+    squares = (w - w.mean()) ** 2
+    return float((squares**2).mean() / squares.mean() ** 2 - 3)

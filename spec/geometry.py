@@ -124,7 +124,7 @@ class Conv:
 
 @dataclass(frozen=True)
 class ConvTranspose:
-    """A transposed convolution: the linear map that is the transpose of a convolution's (clause N6).
+    """A transposed convolution: the transpose of a convolution's linear map (clause N6).
 
     Output size per dimension: ``(n - 1) * stride - before - after + dilation * (kernel - 1) + 1
     + output_padding``.

@@ -12,11 +12,7 @@ from antiparallel.spec.errors import SpecError
 from antiparallel.spec.geometry import Dense, Geometry
 
 
-# Overflow and invalid operations follow IEEE 754 in silence (clause N7).
-_IN_SILENCE = np.errstate(over="ignore", under="ignore", invalid="ignore")
-
-
-@_IN_SILENCE
+@np.errstate(over="ignore", invalid="ignore")  # clause N7
 def forward(geometry: Geometry, x: Array, weight: Array, bias: Array | None = None) -> Array:
     """Return the layer's output, ``y = W x + b``.
 
@@ -41,7 +37,7 @@ def forward(geometry: Geometry, x: Array, weight: Array, bias: Array | None = No
     return y if bias is None else y + bias.reshape(-1, *[1] * geometry.rank)
 
 
-@_IN_SILENCE
+@np.errstate(over="ignore", invalid="ignore")  # clause N7
 def backward(
     geometry: Geometry, x: Array, error: Array, feedback: Array, *, bias: bool = True
 ) -> Gradients:

@@ -45,6 +45,7 @@ class SGD:
         self._biases = frozenset(biases)
         self._velocities: dict[str, Array] = {}
 
+    @np.errstate(over="ignore", invalid="ignore")  # clause N7
     def step(self, gradients: Mapping[str, Array]) -> dict[str, Array]:
         """Apply one update and return all parameters.
 
@@ -53,8 +54,7 @@ class SGD:
                 without one keeps its value and its velocity.
 
         Raises:
-            SpecError: A gradient belongs to no parameter or does not fit it (clauses E4, E9); nothing
-                is updated.
+            SpecError: A gradient belongs to no parameter or does not fit it (clauses E4, E9).
         """
         for name, gradient in gradients.items():
             self._require_fit(name, gradient)
