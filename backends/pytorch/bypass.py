@@ -1,0 +1,84 @@
+"""Weights that a module reads behind its layer's back.
+
+``torch.nn.MultiheadAttention`` passes ``self.out_proj.weight`` to a function and never calls
+``out_proj``; torchvision's Swin does the same with ``qkv`` and ``proj``. Replacing such a layer
+changes nothing. They are found in the source of the modules around a layer; ``verify`` proves at
+run time what reading source cannot.
+"""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from functools import cache
+from types import FunctionType
+
+from torch import nn
+
+# What may be asked of a weight without using its values.
+_METADATA = {"dtype", "device", "shape", "size", "ndim", "dim", "numel", "requires_grad", "is_cuda"}
+
+# Reads that never meet a gradient: the fast path of torch's encoder layers runs only where none
+# is needed.
+_HARMLESS = {nn.TransformerEncoderLayer, nn.TransformerEncoder}
+
+
+def bypassed_layers(model: nn.Module) -> dict[nn.Module, str]:
+    """Return the modules whose weight another module's code reads, each with the reader's name.
+
+    Args:
+        model: The model, whose modules' classes are looked up in their source; a class without
+            source is passed over.
+    """
+    readers: dict[nn.Module, str] = {}
+    for module in model.modules():
+        for path, reader in _weight_reads(type(module)):
+            try:
+                readers.setdefault(module.get_submodule(path), reader)
+            except AttributeError:
+                continue  # code for a child that this instance does not have
+    return readers
+
+
+@cache
+def _weight_reads(kind: type[nn.Module]) -> tuple[tuple[str, str], ...]:
+    """Return (path of a descendant, name of the method that reads its weight) for a class."""
+    reads = []
+    seen: set[str] = set()
+    for owner in kind.__mro__:
+        if owner is nn.Module:
+            break
+        for name, method in vars(owner).items():
+            if name in seen or not isinstance(method, FunctionType):
+                continue
+            seen.add(name)
+            if owner not in _HARMLESS and not ("init" in name or "reset" in name):
+                reads += [(path, f"{owner.__name__}.{name}") for path in _paths_read(method)]
+    return tuple(reads)
+
+
+def _paths_read(method: FunctionType) -> Iterator[str]:
+    """Yield "a.b" for each ``self.a.b.weight`` whose values a method uses."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
+    except (OSError, TypeError, SyntaxError):
+        return
+    metadata = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in _METADATA
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr == "weight" and id(node) not in metadata:
+            path = _path_from_self(node.value)
+            if path:
+                yield path
+
+
+def _path_from_self(node: ast.expr) -> str:
+    names: list[str] = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    is_self = isinstance(node, ast.Name) and node.id == "self"
+    return ".".join(reversed(names)) if is_self else ""

@@ -1,0 +1,157 @@
+"""The feedback operation: identity on a layer's output, B on the way back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+Magnitude: TypeAlias = float | Tensor | Callable[[], Tensor]
+
+
+class Feedback(NamedTuple):
+    """What a layer's B is made of. B itself exists only while the layer's backward runs.
+
+    Args:
+        matrix: B; or, where there is a magnitude, the weights whose sign B takes.
+        magnitude: None, or M in ``B = M * sign(matrix)``: a number, a tensor, or a function that
+            is called once for every backward pass.
+    """
+
+    matrix: Tensor
+    magnitude: Magnitude | None = None
+
+
+class Operation(Protocol):
+    """A layer's linear map, as far as its derivative with respect to the input needs it."""
+
+    def input_gradient(self, error: Tensor, feedback: Tensor, shape: torch.Size) -> Tensor:
+        """Return the derivative of ``error . op(x, feedback)`` for x of this shape."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The map ``x W^T``."""
+
+    def input_gradient(self, error: Tensor, feedback: Tensor, shape: torch.Size) -> Tensor:
+        """Return ``error B``."""
+        return error @ feedback
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution, whose input gradient is the transposed convolution with the same weights."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+    def input_gradient(self, error: Tensor, feedback: Tensor, shape: torch.Size) -> Tensor:
+        """Return the error at inputs of this shape, which settles the output padding."""
+        extra = [
+            n - ((e - 1) * s - 2 * p + d * (k - 1) + 1)
+            for n, e, s, p, d, k in zip(
+                shape[2:],
+                error.shape[2:],
+                self.stride,
+                self.padding,
+                self.dilation,
+                feedback.shape[2:],
+                strict=True,
+            )
+        ]
+        return torch.convolution(
+            error,
+            feedback,
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+            transposed=True,
+            output_padding=extra,
+            groups=self.groups,
+        )
+
+
+@dataclass(frozen=True)
+class TransposedConvolution:
+    """A transposed convolution, whose input gradient is the convolution with the same weights."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+    def input_gradient(self, error: Tensor, feedback: Tensor, shape: torch.Size) -> Tensor:
+        """Return the error at inputs of this shape."""
+        sent = torch.convolution(
+            error,
+            feedback,
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+            transposed=False,
+            output_padding=[0] * len(self.stride),
+            groups=self.groups,
+        )
+        # An output padding of a whole stride (allowed under dilation) adds positions that no
+        # input reaches.
+        for axis, size in enumerate(shape[2:], start=2):
+            sent = sent.narrow(axis, 0, size)
+        return sent
+
+
+def send_back(y: Tensor, x: Tensor, feedback: Feedback, operation: Operation) -> Tensor:
+    """Return y such that the error that arrives at it is sent to x through B.
+
+    Args:
+        y: The operation's native output, computed from ``x.detach()``; it takes the error as it
+            is, for the gradients of weights and bias.
+        x: The layer's input.
+        feedback: What B is made of.
+        operation: The layer's linear map.
+    """
+    sent: Tensor = _FeedbackOperation.apply(y, x, feedback.matrix, feedback.magnitude, operation)
+    return sent
+
+
+class _FeedbackOperation(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        y: Tensor, x: Tensor, matrix: Tensor, magnitude: Magnitude | None, operation: Operation
+    ) -> Tensor:
+        # An alias that autograd does not take for a view: in-place operations may follow.
+        return y.detach()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, x, matrix, magnitude, ctx.operation = inputs
+        # Saved, so that changing W or B in place between forward and backward is an error.
+        if isinstance(magnitude, Tensor):
+            ctx.save_for_backward(matrix, magnitude)
+            ctx.magnitude = None
+        else:
+            ctx.save_for_backward(matrix)
+            ctx.magnitude = magnitude
+        ctx.shape, ctx.dtype = x.shape, x.dtype
+
+    @staticmethod
+    def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, ...]:
+        (error,) = errors
+        if not ctx.needs_input_grad[1]:
+            return error, None, None, None, None
+        matrix, *magnitude = ctx.saved_tensors
+        if magnitude:
+            matrix = matrix.sign() * magnitude[0]
+        elif ctx.magnitude is not None:
+            magnitude = ctx.magnitude() if callable(ctx.magnitude) else ctx.magnitude
+            matrix = matrix.sign() * magnitude
+        # Under autocast the error comes in the output's dtype and x has its own.
+        sent = ctx.operation.input_gradient(error, matrix.to(error.dtype), ctx.shape)
+        return error, sent.to(ctx.dtype), None, None, None

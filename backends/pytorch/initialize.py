@@ -1,0 +1,72 @@
+"""The specification's initial weights, for a torch model."""
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from antiparallel.spec import FeedbackAlignment, Scale, SpecError, UnsupportedError, feedback_scale
+from antiparallel.spec.draws import Purpose
+from antiparallel.torch.inventory import weight_layers
+from antiparallel.torch.layers import FeedbackLayer
+from antiparallel.torch.layout import draw_like, geometry, weight_of
+
+
+def initialize(model: nn.Module, *, scale: Scale = "paper", seed: int = 0) -> nn.Module:
+    """Give every weight layer its lambda initialisation: W from N or U by lambda, zero biases.
+
+    ``N(0, lambda^2)`` for convolutions, ``U(-lambda, lambda)`` for dense layers. Every weight
+    layer is initialised, whatever its rule and whether converted or not, so that models under
+    different rules start alike; other parameters are left alone. ``fa-sign`` feedback is made
+    anew from the new weights.
+
+    Args:
+        model: The model; changed in place.
+        scale: What lambda is.
+        seed: The experiment's seed; layer number i draws with index i.
+
+    Returns:
+        The model.
+
+    Raises:
+        SpecError: An argument is not allowed, or the model has no weight layer.
+        UnsupportedError: A layer is lazy or its weights are parametrized, so that they cannot be
+            set to a value.
+
+    References:
+        Xiao et al. (2019), footnote 2.
+    """
+    layers = weight_layers(model)
+    if not layers:
+        raise SpecError(f"Expected a model with weight layers. Received: model={model}")
+    scales = [feedback_scale(geometry(found.module), scale) for found in layers]
+    for found in layers:
+        if not isinstance(found.module.weight, nn.Parameter) or parametrize.is_parametrized(
+            found.module
+        ):
+            raise UnsupportedError(
+                "Expected weights that are parameters; those of a parametrized layer follow from "
+                f"others. Received: layer={found.name!r}"
+            )
+    done: set[nn.Parameter] = set()  # weights tied to an earlier layer's keep that layer's draw
+    with torch.no_grad():
+        for found, lam in zip(layers, scales, strict=True):
+            layer = found.module
+            if layer.weight not in done:
+                layer.weight.copy_(
+                    draw_like(
+                        layer,
+                        layer.weight,
+                        lam,
+                        seed=seed,
+                        index=found.index,
+                        purpose=Purpose.WEIGHT,
+                    )
+                )
+                done.add(layer.weight)
+            if layer.bias is not None:
+                layer.bias.zero_()
+    for found in layers:
+        module = found.module
+        if isinstance(module, FeedbackLayer) and module.rule == FeedbackAlignment(start="sign"):
+            module.feedback = weight_of(module).sign() * module.feedback_scale
+    return model

@@ -1,0 +1,426 @@
+"""Torch's weight layers with a feedback rule.
+
+Each is the ``torch.nn`` layer of the same name, with its signature and three keyword arguments:
+``rule``, ``scale`` and ``seed``. Forward results are torch's own; only the error that the layer
+sends to its input is computed with B.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from antiparallel.spec import (
+    Backprop,
+    FeedbackAlignment,
+    Rule,
+    Scale,
+    SignSymmetry,
+    SpecError,
+    as_rule,
+    feedback_scale,
+)
+from antiparallel.spec.draws import Purpose, require_word
+from antiparallel.torch import functional
+from antiparallel.torch.feedback import Feedback
+from antiparallel.torch.layout import WeightLayer, draw_like, geometry, weight_of
+
+Seed: TypeAlias = int | tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A rule worked out for one layer, ready to be attached to it.
+
+    Args:
+        rule: The rule.
+        feedback_scale: lambda.
+        stream: The seed and the layer index that its draws are keyed by.
+        feedback: The numbers that never change, like the weights: B for feedback alignment, the
+            magnitudes M for ``ss-fixed``, None for every other rule.
+    """
+
+    rule: Rule
+    feedback_scale: float
+    stream: tuple[int, int]
+    feedback: Tensor | None
+
+
+def attachment(layer: WeightLayer, rule: Rule | str, scale: Scale, seed: Seed) -> Attachment:
+    """Work out a rule for a layer, which stays as it is.
+
+    Args:
+        layer: The layer.
+        rule: A rule or its name.
+        scale: What lambda is.
+        seed: A seed, a pair (seed, layer index), or None for one from torch's default generator.
+
+    Raises:
+        SpecError: An argument is not allowed.
+    """
+    rule = as_rule(rule)
+    lam = feedback_scale(geometry(layer), scale)
+    stream = _stream(rule, seed)
+    weight = weight_of(layer)
+    return Attachment(rule, lam, stream, _fixed_feedback(layer, weight, rule, lam, stream))
+
+
+class FeedbackLayer(nn.Module):
+    """A weight layer with a feedback rule.
+
+    Fixed feedback is a plain tensor attribute: as a buffer it would be broadcast by
+    ``DistributedDataParallel`` at every forward, as a parameter it would be sharded and trained.
+    It moves and is saved with the layer all the same.
+
+    Attributes:
+        rule: The rule.
+        feedback_scale: lambda.
+        stream: The seed and the layer index that draws are keyed by.
+        feedback: B for feedback alignment, M for ``ss-fixed``, otherwise None.
+        backward_count: For ``ss-batch``, how many backward passes drew magnitudes.
+    """
+
+    rule: Rule
+    feedback_scale: float
+    stream: tuple[int, int]
+    feedback: Tensor | None
+    backward_count: int
+
+    def __init__(
+        self,
+        *args: Any,
+        rule: Rule | str = "ss",
+        scale: Scale = "paper",
+        seed: Seed = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.attach(attachment(cast(WeightLayer, self), rule, scale, seed))
+
+    def attach(self, attachment: Attachment) -> None:
+        """Set the rule and what belongs to it."""
+        self.rule = attachment.rule
+        self.feedback_scale = attachment.feedback_scale
+        self.stream = attachment.stream
+        self.feedback = attachment.feedback
+        self.backward_count = 0
+
+    def detach_rule(self) -> None:
+        """Remove the rule and what belongs to it, for the way back to the plain layer."""
+        for name in ("rule", "feedback_scale", "stream", "feedback", "backward_count"):
+            delattr(self, name)
+
+    def feedback_matrix(self) -> Tensor:
+        """Return B, in the layout of the weights, as the next backward pass will use it."""
+        weight = weight_of(cast(WeightLayer, self))
+        if isinstance(self.rule, Backprop):
+            return weight
+        matrix, magnitude = self._feedback(weight)
+        if magnitude is None:
+            return matrix
+        if callable(magnitude):
+            magnitude = self._drawn_magnitude()
+        return matrix.sign() * magnitude
+
+    def extra_repr(self) -> str:
+        """Return torch's own text and the rule."""
+        return f"{super().extra_repr()}, rule={self.rule.name}"
+
+    def _feedback(self, weight: Tensor) -> Feedback:
+        """Return what B is made of; weight is W as this forward pass uses it."""
+        if not isinstance(self.rule, SignSymmetry):
+            return Feedback(self._known_feedback())
+        if self.rule.magnitude == "uniform":
+            return Feedback(weight.detach(), self.feedback_scale)
+        if self.rule.magnitude == "fixed":
+            return Feedback(weight.detach(), self._known_feedback())
+        return Feedback(weight.detach(), self._next_magnitude)
+
+    def _known_feedback(self) -> Tensor:
+        if self.feedback is None:
+            raise SpecError(
+                "Expected fa-sign feedback: it was made of weights on the meta device, which have "
+                "no values. Load a checkpoint that holds it, or call initialize. Received: "
+                f"layer={self}"
+            )
+        return self.feedback
+
+    # Drawing needs NumPy: torch.compile breaks the graph here, or says why it cannot.
+    @torch.compiler.disable(reason="ss-batch draws its magnitudes outside the compiled graph")
+    def _next_magnitude(self) -> Tensor:
+        magnitude = self._drawn_magnitude()
+        self.backward_count += 1
+        return magnitude
+
+    def _drawn_magnitude(self) -> Tensor:
+        layer = cast(WeightLayer, self)
+        seed, index = self.stream
+        return draw_like(
+            layer,
+            weight_of(layer),
+            self.feedback_scale,
+            seed=seed,
+            index=index,
+            purpose=Purpose.BATCH_MAGNITUDE,
+            count=self.backward_count,
+        ).abs_()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FeedbackLayer":
+        super()._apply(fn, recurse)
+        if self.feedback is not None:
+            was_meta = self.feedback.is_meta
+            self.feedback = fn(self.feedback)
+            if was_meta:
+                self._redraw_from_meta()
+        return self
+
+    def _redraw_from_meta(self) -> None:
+        """Give feedback made on the meta device its numbers, once the weights left that device."""
+        layer = cast(WeightLayer, self)
+        weight = weight_of(layer)
+        if self.feedback is None or weight.is_meta:
+            return
+        if self.rule == FeedbackAlignment(start="sign"):
+            self.feedback = None
+        else:
+            self.feedback = _fixed_feedback(
+                layer, weight, self.rule, self.feedback_scale, self.stream
+            )
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        name = self._state_name()
+        if name == "feedback_stream":
+            destination[prefix + name] = torch.tensor(
+                [*self.stream, self.backward_count], dtype=torch.uint64
+            )
+        elif name and self.feedback is not None:
+            destination[prefix + name] = self.feedback if keep_vars else self.feedback.detach()
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        key = prefix + self._state_name()
+        state = state_dict.get(key) if self._state_name() else None
+        if state is not None and (problem := self._problem_with(state)):
+            error_msgs.append(f"{problem} Received: {key}={_described(state)}")
+            return
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        if state is not None:
+            if key in unexpected_keys:
+                unexpected_keys.remove(key)
+            self._take_state(state, assign=local_metadata.get("assign_to_params_buffers", False))
+        if self.feedback is not None and self.feedback.is_meta:
+            self._redraw_from_meta()
+
+    def _state_name(self) -> str:
+        """Return the name of the rule's entry in a state dict, empty if it adds none."""
+        if isinstance(self.rule, FeedbackAlignment):
+            return "feedback"
+        if isinstance(self.rule, Backprop):
+            return ""
+        return {"uniform": "", "fixed": "magnitude", "batch": "feedback_stream"}[
+            self.rule.magnitude
+        ]
+
+    def _problem_with(self, state: object) -> str:
+        weight = weight_of(cast(WeightLayer, self))
+        if not isinstance(state, Tensor):
+            return "Expected a tensor."
+        if self._state_name() == "feedback_stream":
+            fits = state.shape == (3,) and state.dtype == torch.uint64
+            return "" if fits else "Expected three uint64: seed, index and count."
+        if state.shape != weight.shape or not state.is_floating_point():
+            return f"Expected floating-point feedback of shape {tuple(weight.shape)}."
+        return ""
+
+    def _take_state(self, state: Tensor, assign: bool) -> None:
+        if self._state_name() == "feedback_stream":
+            seed, index, self.backward_count = state.tolist()
+            self.stream = (seed, index)
+        elif assign:
+            self.feedback = state.detach()
+        elif self.feedback is None:
+            self.feedback = state.detach().to(weight_of(cast(WeightLayer, self)), copy=True)
+        else:
+            with torch.no_grad():
+                self.feedback.copy_(state)
+
+
+class Linear(FeedbackLayer, nn.Linear):
+    """``torch.nn.Linear`` with a feedback rule."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return ``x W^T + b``; the error goes back through B."""
+        if isinstance(self.rule, Backprop):
+            return super().forward(input)
+        weight = self.weight  # read once: a parametrization computes it anew at every reading
+        return functional.linear(input, weight, self._feedback(weight), self.bias)
+
+
+class _Convolution(FeedbackLayer, nn.modules.conv._ConvNd):
+    """What the three convolutions share: torch's forward calls ``_conv_forward``."""
+
+    _function: ClassVar[Callable[..., Tensor]]
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if isinstance(self.rule, Backprop):
+            return super()._conv_forward(input, weight, bias)
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            # The error passes through this padding by its own derivative.
+            input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
+            padding = (0,)
+        return self._function(
+            input,
+            weight,
+            self._feedback(weight),
+            bias,
+            self.stride,
+            padding,
+            self.dilation,
+            self.groups,
+        )
+
+
+class Conv1d(_Convolution, nn.Conv1d):
+    """``torch.nn.Conv1d`` with a feedback rule."""
+
+    _function = staticmethod(functional.conv1d)
+
+
+class Conv2d(_Convolution, nn.Conv2d):
+    """``torch.nn.Conv2d`` with a feedback rule."""
+
+    _function = staticmethod(functional.conv2d)
+
+
+class Conv3d(_Convolution, nn.Conv3d):
+    """``torch.nn.Conv3d`` with a feedback rule."""
+
+    _function = staticmethod(functional.conv3d)
+
+
+class _TransposedConvolution(FeedbackLayer, nn.modules.conv._ConvTransposeNd):
+    """What the three transposed convolutions share."""
+
+    _function: ClassVar[Callable[..., Tensor]]
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Return the transposed convolution; the error goes back through B."""
+        if isinstance(self.rule, Backprop):
+            return super().forward(input, output_size)
+        weight = self.weight
+        output_padding = self._output_padding(
+            input,
+            output_size,
+            self.stride,
+            self.padding,
+            self.kernel_size,
+            len(self.kernel_size),
+            self.dilation,
+        )
+        return self._function(
+            input,
+            weight,
+            self._feedback(weight),
+            self.bias,
+            self.stride,
+            self.padding,
+            tuple(output_padding),
+            self.groups,
+            self.dilation,
+        )
+
+
+class ConvTranspose1d(_TransposedConvolution, nn.ConvTranspose1d):
+    """``torch.nn.ConvTranspose1d`` with a feedback rule."""
+
+    _function = staticmethod(functional.conv_transpose1d)
+
+
+class ConvTranspose2d(_TransposedConvolution, nn.ConvTranspose2d):
+    """``torch.nn.ConvTranspose2d`` with a feedback rule."""
+
+    _function = staticmethod(functional.conv_transpose2d)
+
+
+class ConvTranspose3d(_TransposedConvolution, nn.ConvTranspose3d):
+    """``torch.nn.ConvTranspose3d`` with a feedback rule."""
+
+    _function = staticmethod(functional.conv_transpose3d)
+
+
+FEEDBACK_LAYERS: dict[type[nn.Module], type[FeedbackLayer]] = {
+    nn.Linear: Linear,
+    nn.Conv1d: Conv1d,
+    nn.Conv2d: Conv2d,
+    nn.Conv3d: Conv3d,
+    nn.ConvTranspose1d: ConvTranspose1d,
+    nn.ConvTranspose2d: ConvTranspose2d,
+    nn.ConvTranspose3d: ConvTranspose3d,
+}
+"""The layer with a rule for each plain one."""
+
+
+def _stream(rule: Rule, seed: Seed) -> tuple[int, int]:
+    if seed is None:
+        draws = rule.name in ("fa", "ss-fixed", "ss-batch")
+        # A rule without draws leaves torch's generator alone.
+        seed = int(torch.randint(2**63 - 1, (), device="cpu")) if draws else 0
+    stream = seed if isinstance(seed, tuple) else (seed, 0)
+    if len(stream) != 2:
+        raise SpecError(f"Expected seed as a number or (seed, index). Received: seed={seed!r}")
+    require_word("seed", stream[0])
+    require_word("index", stream[1])
+    return stream
+
+
+def _fixed_feedback(
+    layer: WeightLayer, weight: Tensor, rule: Rule, scale: float, stream: tuple[int, int]
+) -> Tensor | None:
+    if rule == FeedbackAlignment(start="sign"):
+        return weight.sign() * scale
+    if rule not in (FeedbackAlignment(), SignSymmetry(magnitude="fixed")):
+        return None
+    if weight.is_meta:
+        return torch.empty_like(weight)
+    seed, index = stream
+    numbers = draw_like(layer, weight, scale, seed=seed, index=index, purpose=Purpose.FEEDBACK)
+    return numbers.abs_() if isinstance(rule, SignSymmetry) else numbers
+
+
+def _described(state: object) -> str:
+    if isinstance(state, Tensor):
+        return f"shape {tuple(state.shape)}, {state.dtype}"
+    return type(state).__name__
+
+
+def _with_rule_arguments(plain: type[nn.Module]) -> inspect.Signature:
+    rule_arguments = [
+        parameter
+        for parameter in inspect.signature(FeedbackLayer.__init__).parameters.values()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+    signature = inspect.signature(plain)
+    return signature.replace(parameters=[*signature.parameters.values(), *rule_arguments])
+
+
+for _plain, _layer in FEEDBACK_LAYERS.items():
+    # torch's own signature in help() and editors, whatever the installed torch makes of it
+    _layer.__signature__ = _with_rule_arguments(_plain)  # type: ignore[attr-defined]

@@ -1,0 +1,277 @@
+"""The proof, at run time, that a model's errors go back through B."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import sqrt
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from antiparallel.spec import Backprop, SpecError, fan_out
+from antiparallel.torch.inventory import weight_layers
+from antiparallel.torch.layers import FeedbackLayer
+from antiparallel.torch.layout import geometry, weight_of
+
+
+class FeedbackError(AssertionError):
+    """A layer that is reported as converted did not send its error through B."""
+
+
+@dataclass
+class _Call:
+    """One call of a layer: what entered, what error arrived, what should be sent for it."""
+
+    entering: Tensor
+    inside: set[Any] = field(default_factory=set)
+    arrived: bool = False
+    expected: Tensor | None = None
+    by_weight: Tensor | None = None
+    tolerance: Tensor | None = None
+
+
+def verify(model: nn.Module, *args: Any, **kwargs: Any) -> dict[str, int]:
+    """Prove that every converted layer sends its error through B, on one forward and backward.
+
+    The error that each call of a layer sends to its input is captured and compared with the
+    derivative of torch's own operation with B in the place of W, for the error that arrived.
+    Parameters, their gradients, buffers, random state and counts are as before afterwards.
+
+    Args:
+        model: A converted model, or one built of ``antiparallel.torch`` layers; not compiled.
+        *args: What the model is called with. Detection models need targets, in training mode:
+            without a loss, little of them has a gradient.
+        **kwargs: Keyword arguments of the call.
+
+    Returns:
+        For each layer, by name, how many of its calls were compared.
+
+    Raises:
+        SpecError: No layer has a rule.
+        FeedbackError: A layer's error was not computed with B; a layer was not called, or no
+            error arrived at it, so that nothing is proved; or its weight was used without calling
+            it. Names every such layer.
+
+    Tolerance: ``8 sqrt(n) eps |B|^T |dy|`` per element, n the number of summands, eps that of the
+    error's dtype: the probabilistic bound on a sum's rounding of Higham and Mary (2019), "A new
+    approach to probabilistic rounding error analysis".
+    """
+    layers = {
+        found.name: found.module
+        for found in weight_layers(model)
+        if isinstance(found.module, FeedbackLayer) and not found.obstacle
+    }
+    if not layers:
+        raise SpecError(
+            f"Expected a model with layers that follow a rule. Received: {type(model).__name__}"
+        )
+    calls: dict[str, list[_Call]] = {name: [] for name in layers}
+    with _as_before(model), _recording(layers, calls), torch.enable_grad():
+        loss = _loss(model(*args, **kwargs))
+        strangers = _used_without_call(loss, model, layers, calls)
+        recorded = [call for made in calls.values() for call in made]
+        sent = torch.autograd.grad(loss, [call.entering for call in recorded], allow_unused=True)
+    errors = dict(zip(map(id, recorded), sent, strict=True))
+    problems = {
+        name: _problem(layer, [(call, errors.get(id(call))) for call in calls[name]])
+        or strangers.get(name, "")
+        for name, layer in layers.items()
+    }
+    if any(problems.values()):
+        lines = [f"{name or '(model)'}: {text}" for name, text in problems.items() if text]
+        raise FeedbackError(
+            "Expected every error to go back through B. Received:\n" + "\n".join(lines)
+        )
+    return {name: sum(call.arrived for call in made) for name, made in calls.items()}
+
+
+@contextmanager
+def _as_before(model: nn.Module) -> Iterator[None]:
+    """Restore buffers, counts and random state."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    counted = [module for module in model.modules() if isinstance(module, FeedbackLayer)]
+    counts = [module.backward_count for module in counted]
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(buffers[name])
+        for module, count in zip(counted, counts, strict=True):
+            module.backward_count = count
+
+
+@contextmanager
+def _recording(layers: dict[str, FeedbackLayer], calls: dict[str, list[_Call]]) -> Iterator[None]:
+    """Record every call of the layers: a fresh view of what enters, the error that arrives."""
+
+    def before(made: list[_Call]) -> Any:
+        def enter(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if not torch.is_grad_enabled():
+                return None
+            x = args[0] if args else kwargs["input"]
+            x = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+            made.append(_Call(x))
+            return ((x, *args[1:]), kwargs) if args else (args, {**kwargs, "input": x})
+
+        return enter
+
+    def after(layer: FeedbackLayer, made: list[_Call]) -> Any:
+        def leave(_: Any, args: Any, kwargs: Any, y: Tensor) -> None:
+            if not torch.is_grad_enabled():
+                return
+            call = made[-1]
+            call.inside = set(_nodes(y.grad_fn, stop=call.entering.grad_fn))
+            # The view in ``entering`` would keep its graph alive; shape and layout are enough.
+            like = call.entering.detach()
+            y.register_hook(lambda error: _receive(layer, call, like, error))
+
+        return leave
+
+    handles = []
+    for name, layer in layers.items():
+        made = calls[name]
+        handles.append(layer.register_forward_pre_hook(before(made), with_kwargs=True))
+        handles.append(
+            layer.register_forward_hook(after(layer, made), with_kwargs=True, prepend=True)
+        )
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _receive(layer: FeedbackLayer, call: _Call, x: Tensor, error: Tensor) -> None:
+    """Work out, as the error arrives and before it is sent on, what should be sent."""
+    call.arrived = bool(error.any())
+    if not call.arrived:
+        return
+    feedback = layer.feedback_matrix()
+    call.expected = _native_input_gradient(layer, feedback, x, error)
+    if not isinstance(layer.rule, Backprop):
+        call.by_weight = _native_input_gradient(layer, weight_of(layer), x, error)
+    terms = fan_out(geometry(layer))
+    size = _native_input_gradient(layer, feedback.abs(), x, error.abs())
+    call.tolerance = 8 * sqrt(terms) * _eps(error) * size.abs()
+
+
+def _native_input_gradient(layer: Any, weight: Tensor, x: Tensor, error: Tensor) -> Tensor:
+    """Return the error sent to x by torch's own layer with these weights."""
+    with torch.enable_grad():
+        x = x.detach().to(error.dtype).requires_grad_()
+        weight = weight.to(error.dtype)
+        if isinstance(layer, nn.Linear):
+            y = F.linear(x, weight)
+        elif isinstance(layer, nn.modules.conv._ConvTransposeNd):
+            rank = len(layer.kernel_size)
+            padding = layer._output_padding(
+                x,
+                list(error.shape[-rank:]),
+                layer.stride,
+                layer.padding,
+                layer.kernel_size,
+                rank,
+                layer.dilation,
+            )
+            native = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
+            y = native(
+                x, weight, None, layer.stride, layer.padding, padding, layer.groups, layer.dilation
+            )
+        else:
+            plain = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(layer.kernel_size) - 1]
+            y = plain._conv_forward(layer, x, weight, None)
+        return torch.autograd.grad(y, x, error)[0].detach()
+
+
+def _eps(error: Tensor) -> float:
+    uses_tf32 = error.is_cuda and error.dtype == torch.float32
+    return 2.0**-10 if uses_tf32 else torch.finfo(error.dtype).eps
+
+
+def _problem(layer: FeedbackLayer, made: list[tuple[_Call, Tensor | None]]) -> str:
+    """Return what is wrong with a layer's calls, in words; empty if nothing is."""
+    if not made:
+        return "was never called with gradients enabled, so nothing is proved"
+    arrived = [(call, sent) for call, sent in made if call.arrived]
+    if not arrived:
+        return "no error arrived at its output, so nothing is proved"
+    told_apart = isinstance(layer.rule, Backprop)
+    for number, (call, sent) in enumerate(arrived, start=1):
+        if sent is None:
+            return f"sent no error to its input in call {number}"
+        assert call.expected is not None
+        assert call.tolerance is not None
+        difference = (sent.to(call.expected.dtype) - call.expected).abs()
+        # Not "any greater", which NaN would pass.
+        if not bool((difference <= call.tolerance).all()):
+            return (
+                f"sent another error than B gives in call {number}: largest difference "
+                f"{difference.max():.3g}, tolerance there {call.tolerance.flatten()[difference.argmax()]:.3g}"
+            )
+        if call.by_weight is not None:
+            apart = (call.by_weight - call.expected).abs() > 2 * call.tolerance
+            told_apart = told_apart or bool(apart.any())
+    return "" if told_apart else "B and W give the same error here, so nothing is proved"
+
+
+def _used_without_call(
+    loss: Tensor,
+    model: nn.Module,
+    layers: dict[str, FeedbackLayer],
+    calls: dict[str, list[_Call]],
+) -> dict[str, str]:
+    """Return, by layer, which operation uses its parameters outside of any call of it."""
+    inside = {node for made in calls.values() for call in made for node in call.inside}
+    owners: dict[Tensor, list[nn.Module]] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(parameter, []).append(module)
+    known = {module for layer in layers.values() for module in layer.modules()}
+    names: dict[Tensor, str] = {}
+    for name, layer in layers.items():
+        for parameter in layer.parameters():
+            if set(owners[parameter]) <= known:  # others may use a parameter that they own too
+                names[parameter] = name
+    strangers: dict[str, str] = {}
+    for node in _nodes(loss.grad_fn):
+        if node in inside:
+            continue
+        for following, _ in node.next_functions:
+            parameter = getattr(following, "variable", None)
+            if parameter is not None and parameter in names:
+                strangers[names[parameter]] = f"its parameters are used by {node.name()} outside it"
+    return strangers
+
+
+def _nodes(start: Any, stop: Any = None) -> Iterable[Any]:
+    """Return the nodes of a graph from one on, up to and without another."""
+    seen: set[Any] = set()
+    waiting = [start]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node is stop or node in seen:
+            continue
+        seen.add(node)
+        waiting += [following for following, _ in node.next_functions]
+    return seen
+
+
+def _loss(output: Any) -> Tensor:
+    """Return a sum of everything that has a gradient, weighted so that nothing cancels."""
+    tensors = [
+        leaf
+        for leaf in tree_leaves(output)
+        if isinstance(leaf, Tensor) and leaf.requires_grad and leaf.is_floating_point()
+    ]
+    if not tensors:
+        raise SpecError(f"Expected outputs with gradients. Received: {type(output).__name__}")
+    total = torch.zeros((), device=tensors[0].device)
+    for tensor in tensors:
+        weights = torch.arange(1, tensor.numel() + 1, device=tensor.device).cos()
+        total = total + (tensor.float() * weights.reshape(tensor.shape)).sum()
+    return total
