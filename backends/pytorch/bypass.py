@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Iterator
 from functools import cache
 from types import FunctionType
+from typing import Any
 
 from torch import nn
 
@@ -32,7 +33,8 @@ def bypassed_layers(model: nn.Module) -> dict[nn.Module, str]:
     """
     readers: dict[nn.Module, str] = {}
     for module in model.modules():
-        for path, reader in _weight_reads(type(module)):
+        kind: Any = type(module)  # classes are hashable; torch's annotations hide it
+        for path, reader in _weight_reads(kind):
             try:
                 readers.setdefault(module.get_submodule(path), reader)
             except AttributeError:

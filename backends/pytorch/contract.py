@@ -51,7 +51,7 @@ class PaddedLayer(nn.Module):
         super().__init__()
         self.geometry = geometry
         self.ends_differ = not isinstance(geometry, Dense) and _numbers(geometry) is None
-        self.layer = _plain_backprop_layer(geometry, dtype, bias)
+        self.layer: Any = _plain_backprop_layer(geometry, dtype, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output with its padding."""
@@ -258,7 +258,7 @@ class TorchBackend:
         for x, labels in batches:
             optimizer.zero_grad()
             loss = F.cross_entropy(model(_tensor(x)), _tensor(labels))
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's
             optimizer.step()
             losses.append(loss.item())
         return Trajectory(
@@ -294,7 +294,7 @@ backend = TorchBackend()
 """What the entry point ``antiparallel.backends`` names ``torch``."""
 
 
-def _plain_backprop_layer(geometry: Geometry, dtype: torch.dtype, bias: bool) -> nn.Module:
+def _plain_backprop_layer(geometry: Geometry, dtype: torch.dtype, bias: bool) -> Any:
     options: dict[str, Any] = {"bias": bias, "dtype": dtype, "rule": "bp"}
     if isinstance(geometry, Dense):
         return ap.Linear(geometry.n_in, geometry.n_out, **options)
@@ -324,7 +324,7 @@ def _numbers(geometry: Conv | ConvTranspose) -> str | tuple[int, ...] | None:
 
 
 def _sgd(config: SGDConfig, weights: list[Tensor], biases: list[Tensor]) -> SGD:
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": weights, "keep_signs": "all" if config.keep_signs else False},
         {"params": biases, "keep_signs": False},
     ]

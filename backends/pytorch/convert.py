@@ -11,7 +11,9 @@ from antiparallel.spec.draws import require_word
 from antiparallel.torch.inventory import Found, plain_type, weight_layers
 from antiparallel.torch.layers import FEEDBACK_LAYERS, Attachment, FeedbackLayer, attachment
 
-_PLAIN_LAYERS = {layer: plain for plain, layer in FEEDBACK_LAYERS.items()}
+_PLAIN_LAYERS: dict[type[nn.Module], type[nn.Module]] = {
+    layer: plain for plain, layer in FEEDBACK_LAYERS.items()
+}
 
 
 def convert(

@@ -36,12 +36,9 @@ def diagnostics(model: nn.Module) -> dict[str, Diagnostics]:
     for found in layers:
         layer = found.module
         weight = weight_of(layer)
-        follows_rule = (
-            isinstance(layer, FeedbackLayer)
-            and not found.obstacle
-            and not isinstance(layer.rule, Backprop)
-        )
-        feedback = layer.feedback_matrix() if follows_rule else weight.sign()
+        feedback = weight.sign()
+        if isinstance(layer, FeedbackLayer) and not found.obstacle and layer.rule != Backprop():
+            feedback = layer.feedback_matrix()
         results[found.name] = diagnose(
             weight.double().cpu().numpy(), feedback.double().cpu().numpy()
         )

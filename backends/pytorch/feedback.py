@@ -144,13 +144,13 @@ class _FeedbackOperation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, ...]:
         (error,) = errors
+        matrix, *saved = ctx.saved_tensors
+        magnitude = saved[0] if saved else ctx.magnitude
+        if callable(magnitude):
+            magnitude = magnitude()  # first, because every backward pass counts (clause R4)
         if not ctx.needs_input_grad[1]:
             return error, None, None, None, None
-        matrix, *magnitude = ctx.saved_tensors
-        if magnitude:
-            matrix = matrix.sign() * magnitude[0]
-        elif ctx.magnitude is not None:
-            magnitude = ctx.magnitude() if callable(ctx.magnitude) else ctx.magnitude
+        if magnitude is not None:
             matrix = matrix.sign() * magnitude
         # Under autocast the error comes in the output's dtype and x has its own.
         sent = ctx.operation.input_gradient(error, matrix.to(error.dtype), ctx.shape)

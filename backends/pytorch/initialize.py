@@ -1,17 +1,17 @@
 """The specification's initial weights, for a torch model."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from antiparallel.spec import FeedbackAlignment, Scale, SpecError, UnsupportedError, feedback_scale
 from antiparallel.spec.draws import Purpose
 from antiparallel.torch.inventory import weight_layers
 from antiparallel.torch.layers import FeedbackLayer
-from antiparallel.torch.layout import draw_like, geometry, weight_of
+from antiparallel.torch.layout import WeightLayer, draw_like, geometry, weight_of
 
 
-def initialize(model: nn.Module, *, scale: Scale = "paper", seed: int = 0) -> nn.Module:
+def initialize(model: nn.Module, *, scale: Scale | None = None, seed: int = 0) -> nn.Module:
     """Give every weight layer its lambda initialisation: W from N or U by lambda, zero biases.
 
     ``N(0, lambda^2)`` for convolutions, ``U(-lambda, lambda)`` for dense layers. Every weight
@@ -21,7 +21,7 @@ def initialize(model: nn.Module, *, scale: Scale = "paper", seed: int = 0) -> nn
 
     Args:
         model: The model; changed in place.
-        scale: What lambda is.
+        scale: What lambda is. None: a converted layer's own, and the paper's for others.
         seed: The experiment's seed; layer number i draws with index i.
 
     Returns:
@@ -38,7 +38,7 @@ def initialize(model: nn.Module, *, scale: Scale = "paper", seed: int = 0) -> nn
     layers = weight_layers(model)
     if not layers:
         raise SpecError(f"Expected a model with weight layers. Received: model={model}")
-    scales = [feedback_scale(geometry(found.module), scale) for found in layers]
+    scales = [_scale_of(found.module, scale) for found in layers]
     for found in layers:
         if not isinstance(found.module.weight, nn.Parameter) or parametrize.is_parametrized(
             found.module
@@ -47,7 +47,7 @@ def initialize(model: nn.Module, *, scale: Scale = "paper", seed: int = 0) -> nn
                 "Expected weights that are parameters; those of a parametrized layer follow from "
                 f"others. Received: layer={found.name!r}"
             )
-    done: set[nn.Parameter] = set()  # weights tied to an earlier layer's keep that layer's draw
+    done: set[Tensor] = set()  # weights tied to an earlier layer's keep that layer's draw
     with torch.no_grad():
         for found, lam in zip(layers, scales, strict=True):
             layer = found.module
@@ -70,3 +70,9 @@ def initialize(model: nn.Module, *, scale: Scale = "paper", seed: int = 0) -> nn
         if isinstance(module, FeedbackLayer) and module.rule == FeedbackAlignment(start="sign"):
             module.feedback = weight_of(module).sign() * module.feedback_scale
     return model
+
+
+def _scale_of(layer: WeightLayer, scale: Scale | None) -> float:
+    if scale is None and isinstance(layer, FeedbackLayer):
+        return layer.feedback_scale
+    return feedback_scale(geometry(layer), "paper" if scale is None else scale)

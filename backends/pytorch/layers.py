@@ -27,7 +27,7 @@ from antiparallel.spec import (
 from antiparallel.spec.draws import Purpose, require_word
 from antiparallel.torch import functional
 from antiparallel.torch.feedback import Feedback
-from antiparallel.torch.layout import WeightLayer, draw_like, geometry, weight_of
+from antiparallel.torch.layout import WeightLayer, draw_like, geometry, output_padding, weight_of
 
 Seed: TypeAlias = int | tuple[int, int] | None
 
@@ -150,7 +150,9 @@ class FeedbackLayer(nn.Module):
         return self.feedback
 
     # Drawing needs NumPy: torch.compile breaks the graph here, or says why it cannot.
-    @torch.compiler.disable(reason="ss-batch draws its magnitudes outside the compiled graph")
+    @torch.compiler.disable(  # type: ignore[no-untyped-call,untyped-decorator]  # torch's
+        reason="ss-batch draws its magnitudes outside the compiled graph"
+    )
     def _next_magnitude(self) -> Tensor:
         magnitude = self._drawn_magnitude()
         self.backward_count += 1
@@ -170,7 +172,7 @@ class FeedbackLayer(nn.Module):
         ).abs_()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FeedbackLayer":
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
         if self.feedback is not None:
             was_meta = self.feedback.is_meta
             self.feedback = fn(self.feedback)
@@ -324,17 +326,9 @@ class _TransposedConvolution(FeedbackLayer, nn.modules.conv._ConvTransposeNd):
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Return the transposed convolution; the error goes back through B."""
         if isinstance(self.rule, Backprop):
-            return super().forward(input, output_size)
+            y: Tensor = super().forward(input, output_size)
+            return y
         weight = self.weight
-        output_padding = self._output_padding(
-            input,
-            output_size,
-            self.stride,
-            self.padding,
-            self.kernel_size,
-            len(self.kernel_size),
-            self.dilation,
-        )
         return self._function(
             input,
             weight,
@@ -342,7 +336,7 @@ class _TransposedConvolution(FeedbackLayer, nn.modules.conv._ConvTransposeNd):
             self.bias,
             self.stride,
             self.padding,
-            tuple(output_padding),
+            output_padding(cast(WeightLayer, self), input, output_size),
             self.groups,
             self.dilation,
         )

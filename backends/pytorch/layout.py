@@ -4,7 +4,7 @@ Torch stores the weights of a transposed convolution as ``(n_in, n_out / groups,
 canonical layout is ``(n_out, n_in / groups, *kernel)`` for every kind.
 """
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +63,7 @@ def weight_of(layer: WeightLayer) -> Tensor:
     """Return W, detached; reading it does not step a parametrization such as spectral norm."""
     if not parametrize.is_parametrized(layer, "weight"):
         return layer.weight.detach()
-    chain = layer.parametrizations.get_submodule("weight")
+    chain: Any = layer.get_submodule("parametrizations.weight")
     training = [module for module in chain.modules() if module.training]
     try:
         chain.eval()
@@ -72,6 +72,16 @@ def weight_of(layer: WeightLayer) -> Tensor:
     finally:
         for module in training:
             module.training = True
+
+
+def output_padding(layer: Any, x: Tensor, output_size: list[int] | None) -> tuple[int, ...]:
+    """Return a transposed convolution's output padding for an input and a wanted output size."""
+    rank = len(layer.kernel_size)
+    return tuple(
+        layer._output_padding(
+            x, output_size, layer.stride, layer.padding, layer.kernel_size, rank, layer.dilation
+        )
+    )
 
 
 def draw_like(

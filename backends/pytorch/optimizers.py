@@ -107,11 +107,8 @@ class SGD(Optimizer):
                 d = list(torch._foreach_add(d, velocities, alpha=group["momentum"]))
             else:
                 d = velocities
-        kept = [
-            p
-            for p in parameters
-            if group["keep_signs"] == "all" or (group["keep_signs"] and p.dim() > 1)
-        ]
+        keep = group["keep_signs"]
+        kept = [p for p in parameters if keep == "all" or (keep and p.dim() > 1)]
         before = [p.clone() for p in kept]
         torch._foreach_add_(parameters, d, alpha=-group["lr"])
         for old, parameter in zip(before, kept, strict=True):
@@ -121,20 +118,19 @@ class SGD(Optimizer):
         self, parameters: list[Tensor], d: list[Tensor], momentum: float
     ) -> list[Tensor]:
         """Return each velocity after it took in d; a first one is d."""
-        known = [
-            (p, x) for p, x in zip(parameters, d, strict=True) if self._velocity(p) is not None
-        ]
-        if known:
-            old = [self._velocity(p) for p, _ in known]
-            torch._foreach_mul_(old, momentum)
-            torch._foreach_add_(old, [x for _, x in known])
+        known, taken_in = [], []
         for parameter, x in zip(parameters, d, strict=True):
-            if self._velocity(parameter) is None:
-                self.state[parameter]["momentum_buffer"] = x.detach().clone()
-        return [self.state[p]["momentum_buffer"] for p in parameters]
-
-    def _velocity(self, parameter: Tensor) -> Tensor | None:
-        return self.state[parameter].get("momentum_buffer")
+            state = self.state[parameter]
+            # torch's own SGD saves None where it had no momentum.
+            if state.get("momentum_buffer") is None:
+                state["momentum_buffer"] = x.detach().clone()
+            else:
+                known.append(state["momentum_buffer"])
+                taken_in.append(x)
+        if known:
+            torch._foreach_mul_(known, momentum)
+            torch._foreach_add_(known, taken_in)
+        return [self.state[parameter]["momentum_buffer"] for parameter in parameters]
 
 
 def _keep_signs(before: Tensor, after: Tensor) -> None:
@@ -152,13 +148,13 @@ def _require_allowed(settings: dict[str, Any]) -> None:
         if not (is_number and isfinite(value) and value >= 0):
             raise SpecError(f"Expected a finite number {field} >= 0. Received: {field}={value!r}")
     for field in ("nesterov", "batch_manhattan"):
-        if not isinstance(settings[field], bool):
-            raise SpecError(
-                f"Expected {field} True or False. Received: {field}={settings[field]!r}"
-            )
-    if settings["keep_signs"] not in (True, False, "all"):
+        value = settings[field]
+        if not isinstance(value, bool):
+            raise SpecError(f"Expected {field} True or False. Received: {field}={value!r}")
+    keep_signs = settings["keep_signs"]
+    if not (isinstance(keep_signs, bool) or keep_signs == "all"):
         raise SpecError(
-            f"Expected keep_signs True, False or 'all'. Received: keep_signs={settings['keep_signs']!r}"
+            f"Expected keep_signs True, False or 'all'. Received: keep_signs={keep_signs!r}"
         )
-    if settings["nesterov"] and settings["momentum"] == 0:
-        raise SpecError("Expected momentum > 0 with nesterov=True. Received: momentum=0")
+    if settings["nesterov"] and not settings["momentum"]:
+        raise SpecError("Expected momentum > 0 for Nesterov momentum. Received: momentum=0")

@@ -101,7 +101,8 @@ def _matrices(module: nn.Module) -> list[str]:
         return []
     own = dict(module.named_parameters(recurse=False))
     if parametrize.is_parametrized(module):
-        own |= {name: getattr(module, name) for name in module.parametrizations}
+        chains = module.get_submodule("parametrizations").named_children()
+        own |= {name: getattr(module, name) for name, _ in chains}
     return [
         name
         for name, parameter in own.items()

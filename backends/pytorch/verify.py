@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from antiparallel.spec import Backprop, SpecError, fan_out
 from antiparallel.torch.inventory import weight_layers
 from antiparallel.torch.layers import FeedbackLayer
-from antiparallel.torch.layout import geometry, weight_of
+from antiparallel.torch.layout import geometry, output_padding, weight_of
 
 
 class FeedbackError(AssertionError):
@@ -76,8 +76,8 @@ def verify(model: nn.Module, *args: Any, **kwargs: Any) -> dict[str, int]:
         sent = torch.autograd.grad(loss, [call.entering for call in recorded], allow_unused=True)
     errors = dict(zip(map(id, recorded), sent, strict=True))
     problems = {
-        name: _problem(layer, [(call, errors.get(id(call))) for call in calls[name]])
-        or strangers.get(name, "")
+        name: strangers.get(name)
+        or _problem(layer, [(call, errors.get(id(call))) for call in calls[name]])
         for name, layer in layers.items()
     }
     if any(problems.values()):
@@ -106,7 +106,7 @@ def _as_before(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _recording(layers: dict[str, FeedbackLayer], calls: dict[str, list[_Call]]) -> Iterator[None]:
+def _recording(layers: dict[str, Any], calls: dict[str, list[_Call]]) -> Iterator[None]:
     """Record every call of the layers: a fresh view of what enters, the error that arrives."""
 
     def before(made: list[_Call]) -> Any:
@@ -120,8 +120,8 @@ def _recording(layers: dict[str, FeedbackLayer], calls: dict[str, list[_Call]]) 
 
         return enter
 
-    def after(layer: FeedbackLayer, made: list[_Call]) -> Any:
-        def leave(_: Any, args: Any, kwargs: Any, y: Tensor) -> None:
+    def after(layer: Any, made: list[_Call]) -> Any:
+        def leave(_: Any, args: Any, kwargs: Any, y: Any) -> None:
             if not torch.is_grad_enabled():
                 return
             call = made[-1]
@@ -146,7 +146,7 @@ def _recording(layers: dict[str, FeedbackLayer], calls: dict[str, list[_Call]]) 
             handle.remove()
 
 
-def _receive(layer: FeedbackLayer, call: _Call, x: Tensor, error: Tensor) -> None:
+def _receive(layer: Any, call: _Call, x: Tensor, error: Tensor) -> None:
     """Work out, as the error arrives and before it is sent on, what should be sent."""
     call.arrived = bool(error.any())
     if not call.arrived:
@@ -168,19 +168,11 @@ def _native_input_gradient(layer: Any, weight: Tensor, x: Tensor, error: Tensor)
         if isinstance(layer, nn.Linear):
             y = F.linear(x, weight)
         elif isinstance(layer, nn.modules.conv._ConvTransposeNd):
+            native: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
             rank = len(layer.kernel_size)
-            padding = layer._output_padding(
-                x,
-                list(error.shape[-rank:]),
-                layer.stride,
-                layer.padding,
-                layer.kernel_size,
-                rank,
-                layer.dilation,
-            )
-            native = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
-            y = native(
-                x, weight, None, layer.stride, layer.padding, padding, layer.groups, layer.dilation
+            extra = output_padding(layer, x, list(error.shape[-rank:]))
+            y = native[rank - 1](
+                x, weight, None, layer.stride, layer.padding, extra, layer.groups, layer.dilation
             )
         else:
             plain = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(layer.kernel_size) - 1]
@@ -193,7 +185,7 @@ def _eps(error: Tensor) -> float:
     return 2.0**-10 if uses_tf32 else torch.finfo(error.dtype).eps
 
 
-def _problem(layer: FeedbackLayer, made: list[tuple[_Call, Tensor | None]]) -> str:
+def _problem(layer: Any, made: list[tuple[_Call, Tensor | None]]) -> str:
     """Return what is wrong with a layer's calls, in words; empty if nothing is."""
     if not made:
         return "was never called with gradients enabled, so nothing is proved"
@@ -209,9 +201,10 @@ def _problem(layer: FeedbackLayer, made: list[tuple[_Call, Tensor | None]]) -> s
         difference = (sent.to(call.expected.dtype) - call.expected).abs()
         # Not "any greater", which NaN would pass.
         if not bool((difference <= call.tolerance).all()):
+            excess = (difference - call.tolerance).max()
             return (
-                f"sent another error than B gives in call {number}: largest difference "
-                f"{difference.max():.3g}, tolerance there {call.tolerance.flatten()[difference.argmax()]:.3g}"
+                f"sent another error than B gives in call {number}: it is off by up to "
+                f"{difference.max():.3g}, which is {excess:.3g} above what rounding explains"
             )
         if call.by_weight is not None:
             apart = (call.by_weight - call.expected).abs() > 2 * call.tolerance
@@ -222,7 +215,7 @@ def _problem(layer: FeedbackLayer, made: list[tuple[_Call, Tensor | None]]) -> s
 def _used_without_call(
     loss: Tensor,
     model: nn.Module,
-    layers: dict[str, FeedbackLayer],
+    layers: dict[str, Any],
     calls: dict[str, list[_Call]],
 ) -> dict[str, str]:
     """Return, by layer, which operation uses its parameters outside of any call of it."""
@@ -242,9 +235,9 @@ def _used_without_call(
         if node in inside:
             continue
         for following, _ in node.next_functions:
-            parameter = getattr(following, "variable", None)
-            if parameter is not None and parameter in names:
-                strangers[names[parameter]] = f"its parameters are used by {node.name()} outside it"
+            leaf = getattr(following, "variable", None)
+            if leaf is not None and leaf in names:
+                strangers[names[leaf]] = f"its parameters are used by {node.name()} outside it"
     return strangers
 
 
