@@ -61,7 +61,7 @@ def backward(
     """
     require_parameters(geometry, feedback, None)
     require_input(geometry, x, feedback.dtype)
-    _require("error", error, geometry.output_shape(x.shape), x.dtype)
+    require_error(geometry, error, x.shape, x.dtype)
     if isinstance(geometry, Dense):
         to_input = dense.send_back(error, feedback)
         weight = dense.weight_gradient(x, error)
@@ -77,27 +77,43 @@ def require_parameters(geometry: Geometry, weight: Array, bias: Array | None) ->
     """Raise SpecError unless weights (or feedback) and bias fit the layer (clause E4).
 
     Raises:
-        SpecError: The shape is not the canonical one, or the dtype not float32 or float64.
+        SpecError: A shape is not the canonical one, or the dtype not float32 or float64.
     """
-    if getattr(weight, "dtype", None) not in (np.dtype(np.float32), np.dtype(np.float64)):
+    _require_array("weight", weight)
+    if weight.dtype not in (np.float32, np.float64):
         raise SpecError(
-            "Expected weights as an array of float32 or float64. "
-            f"Received: dtype={getattr(weight, 'dtype', type(weight).__name__)}"
+            f"Expected weights of dtype float32 or float64. Received: dtype={weight.dtype}"
         )
-    _require("weight", weight, geometry.weight_shape, weight.dtype)
+    _require_fit("weight", weight, geometry.weight_shape, weight.dtype)
     if bias is not None:
-        _require("bias", bias, (geometry.n_out,), weight.dtype)
+        _require_fit("bias", bias, (geometry.n_out,), weight.dtype)
 
 
 def require_input(geometry: Geometry, x: Array, dtype: np.dtype[np.floating]) -> None:
     """Raise SpecError unless an input fits the layer and has its weights' dtype (clause E4)."""
+    _require_array("x", x)
     geometry.output_shape(x.shape)
-    _require("x", x, x.shape, dtype)
+    _require_fit("x", x, x.shape, dtype)
 
 
-def _require(name: str, array: Array, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> None:
+def require_error(
+    geometry: Geometry, error: Array, input_shape: tuple[int, ...], dtype: np.dtype[np.floating]
+) -> None:
+    """Raise SpecError unless an error fits the output for such an input (clause E4)."""
+    _require_fit("error", error, geometry.output_shape(input_shape), dtype)
+
+
+def _require_fit(
+    name: str, array: Array, shape: tuple[int, ...], dtype: np.dtype[np.floating]
+) -> None:
+    _require_array(name, array)
     if array.shape != shape or array.dtype != dtype:
         raise SpecError(
             f"Expected {name} of shape {shape} and dtype {dtype}. "
             f"Received: shape={array.shape}, dtype={array.dtype}"
         )
+
+
+def _require_array(name: str, array: object) -> None:
+    if not isinstance(array, np.ndarray):
+        raise SpecError(f"Expected {name} as a NumPy array. Received: {name}={array!r}")
