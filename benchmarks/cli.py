@@ -1,0 +1,19 @@
+"""The entry point of the ``antiparallel`` command."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command, or say in one line what is not installed."""
+    try:
+        from antiparallel.benchmarks.commands import run
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("antiparallel.benchmarks"):
+            raise
+        print(
+            f"antiparallel: Expected {error.name} to be installed: "
+            "pip install 'antiparallel[torch,benchmarks]'",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    run()

@@ -1,0 +1,232 @@
+"""The ``antiparallel`` command: what a user can ask for, and the exit codes.
+
+0: done. 1: a check of the conformance suite failed. 2: wrong arguments, one message on stderr.
+3: a run diverged. 130 and 143: stopped by SIGINT or SIGTERM after saving; the same command, for
+``train`` with ``--resume``, goes on.
+"""
+
+import importlib.metadata
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from antiparallel.benchmarks.recipes import (
+    RECIPES,
+    TIERS,
+    find_recipe,
+    override,
+    parse_overrides,
+)
+from antiparallel.benchmarks.record import Position, Record
+from antiparallel.benchmarks.report.pages import make_sections, write_report
+from antiparallel.benchmarks.report.results import find_records, gather
+from antiparallel.benchmarks.reproduce import plan, run_jobs
+from antiparallel.benchmarks.signals import Signals
+from antiparallel.benchmarks.stepper import STEPPERS
+from antiparallel.benchmarks.terminal import (
+    Bars,
+    console,
+    error_so_far,
+    errors,
+    print_section,
+    print_written,
+    progress_bars,
+    summary_line,
+)
+from antiparallel.benchmarks.train import train as train_recipe
+from antiparallel.spec import SPEC_VERSION, SpecError
+
+DIVERGED = 3
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override a recipe's field; repeatable."),
+]
+Backends = ", ".join(STEPPERS)
+
+
+def run() -> None:
+    """Run the command; an error that the user can mend is one message and exit code 2."""
+    try:
+        app()
+    except SpecError as error:
+        errors.print(f"antiparallel: {error}", style="red", soft_wrap=True, highlight=False,
+                     markup=False)  # fmt: skip
+        sys.exit(2)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version = importlib.metadata.version("antiparallel")
+        console.print(f"antiparallel {version}, specification {SPEC_VERSION}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def antiparallel(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show versions and exit."
+        ),
+    ] = False,
+) -> None:
+    """Train networks by backprop, sign-symmetry and feedback alignment, and compare them.
+
+    Start with: **antiparallel reproduce digits** (about a minute on two CPU cores, no download).
+    """
+
+
+@app.command()
+def reproduce(
+    tier: Annotated[str, typer.Argument(help=f"Size of the experiment: {', '.join(TIERS)}.")],
+    backend: Annotated[
+        list[str] | None, typer.Option(help=f"Backend: {Backends}; repeatable. Default: torch.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each setting, with seeds 0, 1, ...")] = 5,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for runs and report. Default: runs/TIER.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time. Default: one per CPU core.")
+    ] = None,
+    settings: Set = None,
+) -> None:
+    """Run all of a tier's settings and seeds, and report: table, figures, claims with verdicts.
+
+    Interrupted (Ctrl-C, kill, power), the same command goes on where it stopped; runs that are
+    complete in the folder are not run again.
+
+    Examples:
+
+        antiparallel reproduce digits
+
+        antiparallel reproduce digits --seeds 10 --out runs/ten-seeds
+
+        antiparallel reproduce digits --set epochs=3 --out runs/short
+    """
+    folder = out or Path("runs") / tier
+    jobs = plan(
+        tier,
+        backends=backend or ["torch"],
+        seeds=seeds,
+        out=folder,
+        overrides=parse_overrides(settings or []),
+    )
+    with Signals().caught() as signals, progress_bars() as progress:
+        bars = Bars(progress, jobs)
+        records = run_jobs(
+            jobs, processes=processes or _cores(), signals=signals, watch=bars.watch
+        )
+    _exit_if_stopped(signals)
+    _report(records, folder / "report")
+    print_written("Runs:", [folder / "runs"])
+    if any(record.status == "diverged" for record in records):
+        raise typer.Exit(DIVERGED)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A name that `antiparallel recipes` lists.")],
+    seed: Annotated[int, typer.Option(help="Seed of weights, feedback and order of data.")] = 0,
+    backend: Annotated[str, typer.Option(help=f"Backend: {Backends}.")] = "torch",
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder. Default: runs/RECIPE/BACKEND/seed-SEED.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    settings: Set = None,
+) -> None:
+    """Train one recipe with one seed.
+
+    The run's folder gets record.json, checkpoints, and events for TensorBoard. A run that was
+    stopped or killed goes on with --resume, to the same result bit for bit.
+
+    Examples:
+
+        antiparallel train digits/convnet-ss
+
+        antiparallel train digits/convnet-fa --seed 3 --set depth=4 --set epochs=20 --out runs/fa4
+
+        antiparallel train digits/convnet-fa --seed 3 --set depth=4 --set epochs=20 --out runs/fa4 --resume
+    """  # noqa: E501 - an example to paste stays on its line
+    overrides = parse_overrides(settings or [])
+    resolved = override(find_recipe(recipe), overrides)
+    folder = out or Path("runs") / recipe / backend / f"seed-{seed}"
+    with Signals().caught() as signals, progress_bars() as progress:
+        task = progress.add_task(f"{recipe} seed {seed}", total=resolved.epochs, remark="")
+
+        def watch(position: Position) -> None:
+            progress.update(task, completed=position.epoch, remark=error_so_far(position))
+
+        record = train_recipe(
+            resolved,
+            seed=seed,
+            out=folder,
+            backend=backend,
+            overrides=overrides,
+            resume=resume,
+            stop=signals,
+            watch=watch,
+        )
+    console.print(summary_line(record), highlight=False)
+    print_written("Run:", [folder])
+    if record.status == "stopped":
+        _exit_if_stopped(signals)
+    if record.status == "diverged":
+        raise typer.Exit(DIVERGED)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders with runs below.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the report to.")] = Path("report"),
+) -> None:
+    """Report on runs: table, figures, claims with verdicts.
+
+    Examples:
+
+        antiparallel report runs/digits
+
+        antiparallel report runs/digits/runs/torch/convnet-ss runs/mine --out runs/compared
+    """
+    _report(find_records(runs), out)
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes that `antiparallel train` takes, and what each is."""
+    for name, recipe in RECIPES.items():
+        console.print(f"[bold]{name}[/]")
+        fields = recipe.model_dump(exclude={"tier", "model", "setting"})
+        console.print(
+            "  " + "  ".join(f"{field}={value}" for field, value in fields.items()),
+            highlight=False,
+            markup=False,
+        )
+
+
+def _report(records: list[Record], out: Path) -> None:
+    sections = make_sections(gather(records))
+    for section in sections:
+        print_section(section)
+    print_written("Report:", write_report(sections, out))
+
+
+def _exit_if_stopped(signals: Signals) -> None:
+    if signals.received is not None:
+        errors.print("Stopped and saved. The same command goes on (train: with --resume).")
+        raise typer.Exit(128 + signals.received)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,165 @@
+"""The training loop, for every backend: rounds, validation, records, checkpoints, resume.
+
+A run is a pure function of (recipe, seed, backend): order of data and randomness depend on
+nothing else. So a run that is killed anywhere goes on from its newest checkpoint to the result
+that it would have had.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import isfinite
+from typing import TypeAlias
+
+from antiparallel.benchmarks.checkpoint import Checkpoint
+from antiparallel.benchmarks.data import Batch, Dataset
+from antiparallel.benchmarks.record import (
+    Epoch,
+    LayerDiagnostics,
+    Position,
+    Record,
+    Status,
+    describe_session,
+)
+from antiparallel.benchmarks.run_folder import RunFolder
+from antiparallel.benchmarks.stepper import Stepper
+
+Stop: TypeAlias = Callable[[], bool]
+Watch: TypeAlias = Callable[[Position], None]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run at work.
+
+    Args:
+        record: What run it is.
+        stepper: Its network.
+        dataset: Its pictures.
+        folder: Its folder, held by this process.
+        stop: Asked before every update; True ends the run after a checkpoint.
+        watch: Told the position after every round.
+    """
+
+    record: Record
+    stepper: Stepper
+    dataset: Dataset
+    folder: RunFolder
+    stop: Stop
+    watch: Watch
+
+    def run(self) -> Record:
+        """Train from the newest checkpoint to the end, or until stopped.
+
+        Returns:
+            The record: ``complete``, ``stopped``, or ``diverged`` if the loss of a round was not
+            finite; the newest checkpoint is then the one before that round.
+        """
+        position = self._restore()
+        session = describe_session(self.stepper.describe(), position.updates)
+        record = self.record.model_copy(update={"sessions": (*self.record.sessions, session)})
+        record = self._write(record, position, "running")
+        self.watch(position)
+        while position.epoch < record.recipe.epochs:
+            reached = self._round(position)
+            if not all(isfinite(total) for total in reached.sums.values()):
+                return self._write(record, position, "diverged")
+            if reached.step == self._steps:
+                reached = self._finish_epoch(reached)
+            self.folder.save(Checkpoint(reached, self.stepper.state()))
+            if reached.epoch > position.epoch:
+                record = self._write(record, reached, "running")
+            position = reached
+            self.watch(position)
+            if self.stop():
+                break
+        finished = position.epoch == record.recipe.epochs
+        return self._write(record, position, "complete" if finished else "stopped")
+
+    @property
+    def _steps(self) -> int:
+        return self.dataset.steps_per_epoch(self.record.recipe.batch_size)
+
+    def _restore(self) -> Position:
+        checkpoint = self.folder.load()
+        if checkpoint is None:
+            return Position()
+        self.stepper.load_state(checkpoint.state)
+        return checkpoint.position
+
+    def _round(self, position: Position) -> Position:
+        """Train to the next multiple of ``checkpoint_every``, to the epoch's end or to a stop."""
+        recipe, began = self.record.recipe, time.perf_counter()
+        every = recipe.checkpoint_every
+        end = min((position.step // every + 1) * every, self._steps)
+        batches = self.dataset.train_batches(
+            seed=self.record.seed,
+            epoch=position.epoch,
+            start=position.step,
+            stop=end,
+            batch_size=recipe.batch_size,
+        )
+        counted = _Counted(batches, self.stop)
+        sums = self.stepper.train(counted, recipe.lr_at(position.epoch))
+        return position.model_copy(
+            update={
+                "step": position.step + counted.count,
+                "updates": position.updates + counted.count,
+                "sums": {name: position.sums.get(name, 0.0) + sums[name] for name in sums},
+                "seconds": position.seconds + time.perf_counter() - began,
+            }
+        )
+
+    def _finish_epoch(self, position: Position) -> Position:
+        began = time.perf_counter()
+        recipe, held_out = self.record.recipe, self.dataset.validation
+        means = {name: total / position.sums["examples"] for name, total in position.sums.items()}
+        validation = self.stepper.evaluate(held_out)
+        diagnostics = self.stepper.diagnostics()
+        last = position.epoch + 1 == recipe.epochs
+        predictions = self.stepper.predict(held_out.images).tolist() if last else ()
+        epoch = Epoch(
+            epoch=position.epoch,
+            lr=recipe.lr_at(position.epoch),
+            train={name: mean for name, mean in means.items() if name != "examples"},
+            validation=validation,
+            diagnostics={
+                layer: LayerDiagnostics(**found._asdict()) for layer, found in diagnostics.items()
+            },
+            seconds=position.seconds + time.perf_counter() - began,
+            ended=time.time(),
+        )
+        return Position(
+            epoch=position.epoch + 1,
+            updates=position.updates,
+            history=(*position.history, epoch),
+            predictions=tuple(predictions),
+        )
+
+    def _write(self, record: Record, position: Position, status: Status) -> Record:
+        """Write the record as of a checkpoint: its epochs are the checkpoint's."""
+        record = record.model_copy(
+            update={
+                "status": status,
+                "epochs": position.history,
+                "predictions": position.predictions,
+            }
+        )
+        self.folder.write_record(record)
+        return record
+
+
+class _Counted:
+    """Batches until a stop is asked for, and how many were taken."""
+
+    def __init__(self, batches: Iterator[Batch], stop: Stop) -> None:
+        self._batches = batches
+        self._stop = stop
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._batches:
+            if self._stop():
+                return
+            self.count += 1
+            yield batch

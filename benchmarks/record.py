@@ -1,0 +1,180 @@
+"""What a run leaves behind: record.json."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from antiparallel.benchmarks.recipes import Recipe
+from antiparallel.spec import SPEC_VERSION
+
+Status = Literal["running", "stopped", "diverged", "complete"]
+
+RECORD_VERSION = 1
+"""Version of record.json; a reader refuses any other."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LayerDiagnostics(_Frozen):
+    """A layer's diagnostics: see ``antiparallel.spec.contract.Diagnostics``."""
+
+    angle: float
+    kurtosis: float
+    magnitude: float
+
+
+class Epoch(_Frozen):
+    """What one epoch came to.
+
+    Args:
+        epoch: Its number, from 0.
+        lr: Learning rate.
+        train: Means over the training pictures, each before the update it took part in.
+        validation: Means over the validation pictures, after the epoch.
+        diagnostics: Per weight layer, after the epoch.
+        seconds: Time spent in it by the process that finished it.
+        ended: When it ended, seconds since 1970.
+    """
+
+    epoch: int
+    lr: float
+    train: dict[str, float]
+    validation: dict[str, float]
+    diagnostics: dict[str, LayerDiagnostics]
+    seconds: float
+    ended: float
+
+
+class Position(_Frozen):
+    """How far a run is.
+
+    Args:
+        epoch: Epochs completed.
+        step: Updates made in the epoch that has begun.
+        updates: Updates made in all.
+        sums: Sums over the pictures of the epoch that has begun.
+        seconds: Time spent in the epoch that has begun.
+        history: The epochs completed.
+        predictions: After the last epoch: the class each validation picture is taken for.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    updates: int = 0
+    sums: dict[str, float] = {}
+    seconds: float = 0.0
+    history: tuple[Epoch, ...] = ()
+    predictions: tuple[int, ...] = ()
+
+
+class Session(_Frozen):
+    """One process that worked on the run.
+
+    Args:
+        started: When, in ISO 8601.
+        command: The command line.
+        host: The machine's description: no name, but processor, cores and system.
+        versions: Of everything that matters to the numbers.
+        commit: The git commit of the source tree it ran from, if any.
+        from_update: The update from which it went on.
+    """
+
+    started: str
+    command: str
+    host: str
+    versions: dict[str, str]
+    commit: str | None
+    from_update: int
+
+
+class Record(_Frozen):
+    """The contents of record.json.
+
+    Args:
+        version: ``RECORD_VERSION``.
+        recipe: The recipe as resolved.
+        overrides: What the command line changed in it.
+        seed: The seed.
+        backend: The backend.
+        status: ``"diverged"``: the loss was no longer finite; weights are those before that.
+        epochs: One entry per completed epoch.
+        predictions: See ``Position``.
+        sessions: The processes that worked on it, first one first.
+    """
+
+    version: Literal[1] = RECORD_VERSION
+    recipe: Recipe
+    overrides: dict[str, str]
+    seed: int
+    backend: str
+    status: Status = "running"
+    epochs: tuple[Epoch, ...] = ()
+    predictions: tuple[int, ...] = ()
+    sessions: tuple[Session, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The run in a few words."""
+        return f"{self.recipe.name} {self.backend} seed {self.seed}"
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in the completed epochs."""
+        return sum(epoch.seconds for epoch in self.epochs)
+
+
+def describe_session(stepper: dict[str, str], from_update: int) -> Session:
+    """Return the description of this process.
+
+    Args:
+        stepper: What the stepper says of itself.
+        from_update: The update from which it goes on.
+    """
+    versions = {
+        "antiparallel": importlib.metadata.version("antiparallel"),
+        "spec": SPEC_VERSION,
+        "python": platform.python_version(),
+        "numpy": importlib.metadata.version("numpy"),
+        **stepper,
+    }
+    return Session(
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        host=describe_machine(),
+        versions=versions,
+        commit=_commit(),
+        from_update=from_update,
+    )
+
+
+def describe_machine() -> str:
+    """Return processor, cores and system; nothing that names the machine or its user."""
+    return f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown processor"
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout this module is in, None for an installed wheel."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return answer.stdout.strip() or None if answer.returncode == 0 else None

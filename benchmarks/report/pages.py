@@ -1,0 +1,214 @@
+"""A report on disk: one self-contained HTML page, Markdown, JSON, and figures."""
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from antiparallel.benchmarks.files import write_atomically
+from antiparallel.benchmarks.record import Record, Session
+from antiparallel.benchmarks.report.claims import CRITERION, Judgement, judge
+from antiparallel.benchmarks.report.figures import draw_figures
+from antiparallel.benchmarks.report.results import Experiment, SettingResult, Spread
+
+SPREAD = "mean +- sample standard deviation over seeds"
+
+CAPTIONS = {
+    "curves": "In the form of the paper's Figure 1: top-1 validation error after each epoch. "
+    "Line: mean over seeds. Band: one standard deviation to each side.",
+    "diagnostics": "In the form of the paper's Figure 3: weights and feedback after the last "
+    "epoch, layer by layer. Bars: one standard deviation over seeds.",
+    "pictures": "The pictures that the networks found hardest.",
+}
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where an experiment's numbers come from."""
+
+    commands: list[str]
+    seeds: list[int]
+    overrides: dict[str, str]
+    versions: list[str]
+    machines: list[str]
+    commits: list[str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Section:
+    """One experiment of a report."""
+
+    experiment: Experiment
+    judgements: list[Judgement]
+    provenance: Provenance
+    figures: dict[str, Figure]
+
+
+def make_sections(experiments: Sequence[Experiment]) -> list[Section]:
+    """Judge and draw every experiment; figures only where there is a complete run."""
+    return [
+        Section(
+            experiment,
+            judge(experiment),
+            _provenance(experiment),
+            draw_figures(experiment) if experiment.complete else {},
+        )
+        for experiment in experiments
+    ]
+
+
+def write_report(sections: Sequence[Section], out: Path) -> list[Path]:
+    """Write a report.
+
+    Args:
+        sections: What to report.
+        out: The folder to write it to; made if need be, earlier reports in it are replaced.
+
+    Returns:
+        The files: the page first.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    images: dict[Path, bytes] = {}
+    shown: list[dict[str, Any]] = []
+    for section in sections:
+        pictures = []
+        for name, figure in section.figures.items():
+            path = out / f"{_slug(section.experiment)}-{name}.png"
+            images[path] = _png(figure)
+            pictures.append(
+                {
+                    "file": path.name,
+                    "data": base64.b64encode(images[path]).decode(),
+                    "caption": CAPTIONS[name],
+                }
+            )
+        shown.append({"section": section, "pictures": pictures})
+    files = {out / "report.html": _render("report.html.j2", shown).encode()}
+    files[out / "report.md"] = _render("report.md.j2", shown).encode()
+    files[out / "report.json"] = (json.dumps(as_json(sections), indent=1) + "\n").encode()
+    files |= images
+    for path, content in files.items():
+        write_atomically(path, content)
+    return list(files)
+
+
+def as_json(sections: Sequence[Section]) -> dict[str, Any]:
+    """Return a report's numbers; numbers that do not exist, as a spread at n = 1, are null."""
+    report = {
+        "spread": SPREAD,
+        "criterion": CRITERION,
+        "experiments": [
+            {
+                "tier": section.experiment.tier,
+                "model": section.experiment.model,
+                "backend": section.experiment.backend,
+                "settings": [_setting_json(result) for result in section.experiment.settings],
+                "claims": [asdict(judgement) for judgement in section.judgements],
+                "provenance": asdict(section.provenance),
+            }
+            for section in sections
+        ],
+    }
+    clean: dict[str, Any] = _without_nan(report)
+    return clean
+
+
+def percent(spread: Spread) -> str:
+    """Return a spread of percentages as text."""
+    if not spread.n:
+        return "-"
+    return f"{spread.mean:.2f}" + (f" ± {spread.deviation:.2f}" if spread.n > 1 else "")
+
+
+def note(result: SettingResult) -> str:
+    """Return what a reader must know about runs that are not counted."""
+    parts = (("diverged", result.diverged), ("not finished", result.unfinished))
+    return "; ".join(f"{word}: seed {', '.join(map(str, seeds))}" for word, seeds in parts if seeds)
+
+
+def points(judgement: Judgement) -> str:
+    """Return a judgement's mean and interval as text."""
+    if not judgement.seeds:
+        return "no seed has all the runs"
+    if not isfinite(judgement.low):
+        return f"{judgement.mean:+.2f}, no interval"
+    return f"{judgement.mean:+.2f} [{judgement.low:+.2f}, {judgement.high:+.2f}]"
+
+
+def _setting_json(result: SettingResult) -> dict[str, Any]:
+    return {
+        "setting": result.setting,
+        "validation_error_percent": asdict(result.error()),
+        "train_error_percent": asdict(result.error("train")),
+        "validation_error_percent_by_seed": result.final_errors(),
+        "seconds": asdict(result.seconds()),
+        "diverged": result.diverged,
+        "unfinished": result.unfinished,
+    }
+
+
+def _provenance(experiment: Experiment) -> Provenance:
+    records = [record for result in experiment.settings for record in result.runs.values()]
+    sessions = [session for record in records for session in record.sessions]
+    return Provenance(
+        commands=_unique(session.command for session in sessions),
+        seeds=sorted({record.seed for record in records}),
+        overrides=records[0].overrides if records else {},
+        versions=_unique(map(_versions, sessions)),
+        machines=_unique(session.host for session in sessions),
+        commits=_unique(session.commit or "installed, not a checkout" for session in sessions),
+        seconds=_total_seconds(records),
+    )
+
+
+def _total_seconds(records: Sequence[Record]) -> float:
+    return sum(record.seconds for record in records)
+
+
+def _versions(session: Session) -> str:
+    return ", ".join(f"{name} {version}" for name, version in session.versions.items())
+
+
+def _unique(values: Any) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+def _render(template: str, shown: list[dict[str, Any]]) -> str:
+    environment = Environment(
+        loader=PackageLoader("antiparallel.benchmarks.report"),
+        autoescape=template.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals.update(percent=percent, note=note, points=points)
+    return environment.get_template(template).render(
+        shown=shown, spread=SPREAD.replace("+-", "±"), criterion=CRITERION
+    )
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _slug(experiment: Experiment) -> str:
+    return f"{experiment.tier}-{experiment.model}-{experiment.backend}"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value

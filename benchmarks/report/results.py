@@ -1,0 +1,161 @@
+"""Records gathered into what a report shows: settings, each with its seeds."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+
+import numpy as np
+
+from antiparallel.benchmarks.recipes import SETTINGS
+from antiparallel.benchmarks.record import Record
+from antiparallel.benchmarks.run_folder import RunFolder
+from antiparallel.spec import SpecError
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over seeds, with the sample standard deviation; nan where n is too small."""
+
+    mean: float
+    deviation: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """Return the spread of some values."""
+        n = len(values)
+        return cls(
+            float(np.mean(values)) if n else nan,
+            float(np.std(values, ddof=1)) if n > 1 else nan,
+            n,
+        )
+
+
+@dataclass(frozen=True)
+class SettingResult:
+    """One setting's runs.
+
+    Args:
+        setting: Its name.
+        title: Its name in full.
+        runs: The complete runs, by seed.
+        diverged: Seeds whose loss became infinite or not a number.
+        unfinished: Seeds whose runs are not complete.
+    """
+
+    setting: str
+    title: str
+    runs: dict[int, Record]
+    diverged: tuple[int, ...]
+    unfinished: tuple[int, ...]
+
+    def final_errors(self, part: str = "validation") -> dict[int, float]:
+        """Return the last epoch's top-1 error in percent, by seed."""
+        return {seed: 100 * getattr(run.epochs[-1], part)["error"] for seed, run in self.runs.items()}
+
+    def error(self, part: str = "validation") -> Spread:
+        """Return the last epoch's top-1 error in percent."""
+        return Spread.of(list(self.final_errors(part).values()))
+
+    def seconds(self) -> Spread:
+        """Return the time that a run took."""
+        return Spread.of([run.seconds for run in self.runs.values()])
+
+    def curves(self) -> np.ndarray:
+        """Return validation errors in percent, ``(runs, epochs)``."""
+        return np.array(
+            [[100 * epoch.validation["error"] for epoch in run.epochs] for run in self.runs.values()]
+        )
+
+    def diagnostics(self, name: str) -> tuple[list[str], np.ndarray]:
+        """Return layer names, and the final value of a diagnostic, ``(runs, layers)``."""
+        tables = [run.epochs[-1].diagnostics for run in self.runs.values()]
+        layers = list(tables[0])
+        return layers, np.array(
+            [[getattr(table[layer], name) for layer in layers] for table in tables]
+        )
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All settings of one network on one tier in one backend."""
+
+    tier: str
+    model: str
+    backend: str
+    settings: tuple[SettingResult, ...]
+
+    @property
+    def name(self) -> str:
+        """The experiment in a few words."""
+        return f"{self.tier}/{self.model}, {self.backend}"
+
+    @property
+    def records(self) -> list[Record]:
+        """All complete runs."""
+        return [run for result in self.settings for run in result.runs.values()]
+
+    @property
+    def complete(self) -> tuple[SettingResult, ...]:
+        """The settings that have at least one complete run."""
+        return tuple(result for result in self.settings if result.runs)
+
+
+def find_records(paths: Iterable[Path]) -> list[Record]:
+    """Read the records of run folders, and of all runs below other folders.
+
+    Raises:
+        SpecError: A path is neither a run nor has runs below it, or a record cannot be read.
+    """
+    found: dict[Path, Record] = {}
+    for path in paths:
+        folders = sorted(record.parent for record in path.rglob("record.json"))
+        if not folders:
+            raise SpecError(
+                f"Expected a run's folder, or one with runs below it. Received: {str(path)!r}"
+            )
+        found |= {folder.resolve(): RunFolder(folder).read_record() for folder in folders}
+    return list(found.values())
+
+
+def gather(records: Sequence[Record]) -> list[Experiment]:
+    """Group records into experiments, settings in the order of ``SETTINGS``.
+
+    Raises:
+        SpecError: Two runs have the same setting, seed and backend, or runs of one experiment
+            were made with different overrides, so that they cannot be compared.
+    """
+    grouped: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        grouped[record.recipe.tier, record.recipe.model, record.backend].append(record)
+    return [Experiment(*key, _settings(group)) for key, group in grouped.items()]
+
+
+def _settings(records: list[Record]) -> tuple[SettingResult, ...]:
+    by_setting: dict[str, dict[int, Record]] = defaultdict(dict)
+    for record in records:
+        if record.overrides != records[0].overrides:
+            raise SpecError(
+                "Expected runs with the same overrides. "
+                f"Received: {record.overrides} and {records[0].overrides}"
+            )
+        if record.seed in by_setting[record.recipe.setting]:
+            raise SpecError(f"Expected each run once. Received: {record.name} twice")
+        by_setting[record.recipe.setting][record.seed] = record
+    order = [*SETTINGS, *sorted(set(by_setting) - set(SETTINGS))]
+    return tuple(_result(name, by_setting[name]) for name in order if name in by_setting)
+
+
+def _result(setting: str, runs: dict[int, Record]) -> SettingResult:
+    runs = dict(sorted(runs.items()))
+    return SettingResult(
+        setting=setting,
+        title=SETTINGS[setting].title if setting in SETTINGS else setting,
+        runs={seed: run for seed, run in runs.items() if run.status == "complete"},
+        diverged=tuple(seed for seed, run in runs.items() if run.status == "diverged"),
+        unfinished=tuple(
+            seed for seed, run in runs.items() if run.status in ("running", "stopped")
+        ),
+    )

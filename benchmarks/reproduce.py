@@ -1,0 +1,239 @@
+"""Run a tier: every recipe, every seed, side by side in worker processes."""
+
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from antiparallel.benchmarks.files import write_atomically
+from antiparallel.benchmarks.recipes import Recipe, override, tier_recipes
+from antiparallel.benchmarks.record import Position, Record
+from antiparallel.benchmarks.signals import CAUGHT, Signals
+from antiparallel.benchmarks.stepper import require_backend
+from antiparallel.benchmarks.train import train
+from antiparallel.spec import SpecError
+
+_MARK = "reproduce.json"
+
+
+class _Mark(BaseModel):
+    """What a reproduction's folder holds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tier: str
+    overrides: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to make."""
+
+    recipe: Recipe
+    overrides: Mapping[str, str]
+    backend: str
+    seed: int
+    out: Path
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A job's position, told after every round."""
+
+    job: Job
+    position: Position
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job's record, when it is complete, diverged or stopped."""
+
+    job: Job
+    record: Record
+
+
+@dataclass(frozen=True)
+class _Failed:
+    refusal: str | None
+    report: str
+
+
+Watch = Callable[[Progress | Finished], None]
+
+
+def plan(
+    tier: str, *, backends: Sequence[str], seeds: int, out: Path, overrides: Mapping[str, str]
+) -> list[Job]:
+    """Return a tier's jobs, seed by seed, and mark the folder as this reproduction's.
+
+    Raises:
+        SpecError: An argument is not allowed, or the folder holds something else. Nothing is then
+            written.
+    """
+    if seeds < 1:
+        raise SpecError(f"Expected at least one seed. Received: seeds={seeds}")
+    for backend in backends:
+        require_backend(backend)
+    recipes = [override(recipe, overrides) for recipe in tier_recipes(tier)]
+    mark = _Mark(tier=tier, overrides=dict(overrides))
+    _require_ours(out, mark)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / _MARK, mark.model_dump_json(indent=1).encode())
+    return [
+        Job(
+            recipe,
+            overrides,
+            backend,
+            seed,
+            out / "runs" / backend / f"{recipe.model}-{recipe.setting}" / f"seed-{seed}",
+        )
+        for seed in range(seeds)
+        for backend in backends
+        for recipe in recipes
+    ]
+
+
+def run_jobs(jobs: Sequence[Job], *, processes: int, signals: Signals, watch: Watch) -> list[Record]:
+    """Run jobs in worker processes; finished ones are not run again, begun ones go on.
+
+    Args:
+        jobs: The jobs.
+        processes: Worker processes.
+        signals: When one arrives, every worker saves its run and ends.
+        watch: Told of every round and every finished job.
+
+    Returns:
+        The records of the jobs that were begun, in the order of the jobs.
+
+    Raises:
+        SpecError: A job's folder is not that job's, or its backend is not installed.
+        RuntimeError: A worker failed or was killed. Its run can be resumed.
+    """
+    pool = _Pool(list(jobs), watch)
+    try:
+        for _ in range(min(processes, len(jobs))):
+            pool.start_worker()
+        while pool.workers:
+            if signals():
+                pool.stop()
+            pool.serve()
+    finally:
+        pool.close()
+    return [pool.records[job.out] for job in jobs if job.out in pool.records]
+
+
+class _Pool:
+    def __init__(self, jobs: list[Job], watch: Watch) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._jobs = jobs[::-1]
+        self._watch = watch
+        self._stopping = False
+        self.workers: dict[Connection, BaseProcess] = {}
+        self.records: dict[Path, Record] = {}
+
+    def start_worker(self) -> None:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_work, args=(theirs,), daemon=True)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)  # till the worker catches them
+        process.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        self.workers[ours] = process
+        self._assign(ours)
+
+    def serve(self) -> None:
+        for ready in wait(list(self.workers), timeout=0.2):
+            assert isinstance(ready, Connection)
+            try:
+                message = ready.recv()
+            except EOFError as error:
+                raise RuntimeError("A worker process was killed; its run can be resumed") from error
+            if isinstance(message, _Failed):
+                raise SpecError(message.refusal) if message.refusal else RuntimeError(message.report)
+            self._watch(message)
+            if isinstance(message, Finished):
+                self.records[message.job.out] = message.record
+                self._assign(ready)
+
+    def stop(self) -> None:
+        """Let every worker save its run and end."""
+        if not self._stopping:
+            self._stopping = True
+            for process in self.workers.values():
+                process.terminate()
+
+    def close(self) -> None:
+        self.stop()
+        for connection in list(self.workers):
+            self._retire(connection)
+
+    def _assign(self, connection: Connection) -> None:
+        if self._jobs and not self._stopping:
+            connection.send(self._jobs.pop())
+        else:
+            self._retire(connection)
+
+    def _retire(self, connection: Connection) -> None:
+        process = self.workers.pop(connection)
+        connection.close()
+        process.join()
+
+
+def _work(connection: Connection) -> None:
+    """Run the jobs that arrive until the other end closes: when there are none, or it died."""
+    with Signals().caught() as signals:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
+        try:
+            while True:
+                connection.send(_run(connection.recv(), signals, connection))
+        except (EOFError, OSError):
+            return
+
+
+def _run(job: Job, signals: Signals, connection: Connection) -> Finished | _Failed:
+    def watch(position: Position) -> None:
+        connection.send(Progress(job, position))
+
+    try:
+        record = train(
+            job.recipe,
+            seed=job.seed,
+            out=job.out,
+            backend=job.backend,
+            overrides=job.overrides,
+            resume=True,
+            stop=signals,
+            watch=watch,
+        )
+    except SpecError as error:
+        return _Failed(str(error), "")
+    except BrokenPipeError:
+        raise
+    except Exception:  # told to the parent, which raises it
+        return _Failed(None, traceback.format_exc())
+    return Finished(job, record)
+
+
+def _require_ours(out: Path, mark: _Mark) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / _MARK).is_file():
+        raise SpecError(
+            f"Expected a new or empty folder, or an earlier reproduction. Received: out={str(out)!r}"
+        )
+    try:
+        found = _Mark.model_validate_json((out / _MARK).read_bytes())
+    except ValidationError as error:
+        raise SpecError(f"Expected a readable {_MARK}. Received: out={str(out)!r}") from error
+    if found != mark:
+        raise SpecError(
+            f"Expected a folder with the same tier and overrides as before, "
+            f"{found.tier} {found.overrides}. "
+            f"Received: {mark.tier} {mark.overrides}, out={str(out)!r}"
+        )

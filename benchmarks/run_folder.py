@@ -1,0 +1,93 @@
+"""A run's folder: its record, its checkpoints, its TensorBoard events, and who holds it."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from antiparallel.benchmarks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from antiparallel.benchmarks.events import write_events
+from antiparallel.benchmarks.files import write_atomically
+from antiparallel.benchmarks.record import Record
+from antiparallel.spec import SpecError
+
+_RECORD, _LOCK, _CHECKPOINTS = "record.json", "lock", "checkpoints"
+_EVENTS = "events/events.out.tfevents.antiparallel"
+
+
+class RunFolder:
+    """One run on disk.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder, so that no other process writes to it; released however we end.
+
+        Raises:
+            SpecError: Another process holds it, or it is not a run's folder.
+        """
+        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / _LOCK).exists():
+            raise SpecError(
+                f"Expected a new or empty folder, or a run. Received: folder={str(self.path)!r}"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / _LOCK).open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                lock.seek(0)
+                raise SpecError(
+                    f"Expected a run that no other process works on; process {lock.read()} does. "
+                    f"Received: folder={str(self.path)!r}"
+                ) from error
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
+
+    def has_record(self) -> bool:
+        """Return whether a run was begun here."""
+        return (self.path / _RECORD).is_file()
+
+    def read_record(self) -> Record:
+        """Return the record.
+
+        Raises:
+            SpecError: There is none, or it is not one of this version.
+        """
+        path = self.path / _RECORD
+        if not path.is_file():
+            raise SpecError(
+                f"Expected a run's folder, with {_RECORD} in it. Received: {str(self.path)!r}"
+            )
+        try:
+            return Record.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise SpecError(
+                f"Expected a record of this version ({place}: {first['msg']}). "
+                f"Received: {str(path)!r}"
+            ) from error
+
+    def write_record(self, record: Record) -> None:
+        """Replace the record, and the events that follow from it."""
+        write_atomically(self.path / _RECORD, (record.model_dump_json(indent=1) + "\n").encode())
+        write_events(self.path / _EVENTS, record.epochs)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Commit a checkpoint."""
+        save_checkpoint(self.path / _CHECKPOINTS, checkpoint)
+
+    def load(self) -> Checkpoint | None:
+        """Return the newest whole checkpoint, None if none was committed yet."""
+        return load_checkpoint(self.path / _CHECKPOINTS)

@@ -1,0 +1,89 @@
+"""What the training loop asks of a backend. The loop itself knows no framework."""
+
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antiparallel.benchmarks.data import Batch
+from antiparallel.benchmarks.recipes import Recipe
+from antiparallel.spec import SpecError
+from antiparallel.spec.contract import Diagnostics
+
+State = dict[str, NDArray[Any]]
+
+
+class Stepper(Protocol):
+    """A network with its optimizer, built from a recipe and a seed."""
+
+    def train(self, batches: Iterable[Batch], lr: float) -> dict[str, float]:
+        """Make one update per batch and return sums over the pictures.
+
+        ``"examples"`` is how many there were, ``"loss"`` the sum of their losses before each
+        update, and any other key a sum too, such as ``"error"``, the number misclassified.
+        """
+        ...
+
+    def evaluate(self, batch: Batch) -> dict[str, float]:
+        """Return means over the pictures, under the same names, without learning."""
+        ...
+
+    def predict(self, images: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return the class that each picture is taken for, ``(batch,)``."""
+        ...
+
+    def state(self) -> State:
+        """Return all that the next update depends on: parameters, buffers, optimizer state."""
+        ...
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restore what ``state`` returned."""
+        ...
+
+    def diagnostics(self) -> dict[str, Diagnostics]:
+        """Return the diagnostics of each weight layer, first layer first."""
+        ...
+
+    def describe(self) -> dict[str, str]:
+        """Return versions and device, for the record."""
+        ...
+
+
+class _Place(NamedTuple):
+    module: str
+    extra: str
+
+
+STEPPERS: dict[str, _Place] = {"torch": _Place("antiparallel.benchmarks.steppers.pytorch", "torch")}
+"""Where each backend's stepper is; its module is imported only when it is asked for."""
+
+
+def require_backend(backend: str) -> None:
+    """Raise SpecError unless there is a stepper for this backend."""
+    if backend not in STEPPERS:
+        raise SpecError(
+            f"Expected one of the backends {', '.join(STEPPERS)}. Received: backend={backend!r}"
+        )
+
+
+def build_stepper(backend: str, recipe: Recipe, seed: int) -> Stepper:
+    """Build a recipe's network and optimizer in a backend.
+
+    Raises:
+        SpecError: There is no such backend, or it is not installed.
+    """
+    require_backend(backend)
+    place = STEPPERS[backend]
+    try:
+        module = import_module(place.module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("antiparallel"):
+            raise
+        raise SpecError(
+            f"Expected {error.name} to be installed: pip install "
+            f"'antiparallel[{place.extra},benchmarks]'. Received: backend={backend!r}"
+        ) from error
+    stepper: Stepper = module.build(recipe, seed)
+    return stepper

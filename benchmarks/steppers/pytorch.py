@@ -1,0 +1,143 @@
+"""The stepper on PyTorch."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+import antiparallel.torch as ap
+from antiparallel.benchmarks.data import DATASETS, Batch
+from antiparallel.benchmarks.models import ConvNet
+from antiparallel.benchmarks.models.pytorch import build as build_model
+from antiparallel.benchmarks.recipes import Recipe
+from antiparallel.benchmarks.stepper import State
+from antiparallel.spec import SpecError
+from antiparallel.spec.contract import Diagnostics
+
+
+class PyTorchStepper:
+    """A converted torch model and the specification's SGD.
+
+    Args:
+        model: The model, converted and initialised.
+        optimizer: Its optimizer.
+        device: Where they are.
+    """
+
+    def __init__(self, model: torch.nn.Module, optimizer: ap.SGD, device: torch.device) -> None:
+        self._model = model
+        self._optimizer = optimizer
+        self._device = device
+
+    def train(self, batches: Iterable[Batch], lr: float) -> dict[str, float]:
+        """Make one update per batch; see ``Stepper``."""
+        self._model.train()
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        sums = {"examples": 0.0, "loss": 0.0, "error": 0.0}
+        for batch in batches:
+            images, labels = self._to_device(batch)
+            logits = self._model(images)
+            loss = F.cross_entropy(logits, labels)
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
+            sums["examples"] += len(labels)
+            sums["loss"] += loss.item() * len(labels)
+            sums["error"] += _errors(logits, labels)
+        return sums
+
+    @torch.no_grad()
+    def evaluate(self, batch: Batch) -> dict[str, float]:
+        """Return mean loss and error; see ``Stepper``."""
+        self._model.eval()
+        images, labels = self._to_device(batch)
+        logits = self._model(images)
+        loss = F.cross_entropy(logits, labels)
+        return {"loss": loss.item(), "error": _errors(logits, labels) / len(labels)}
+
+    @torch.no_grad()
+    def predict(self, images: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return the most likely classes; see ``Stepper``."""
+        self._model.eval()
+        logits = self._model(torch.from_numpy(images).to(self._device))
+        classes: NDArray[np.int64] = logits.argmax(1).cpu().numpy()
+        return classes
+
+    def state(self) -> State:
+        """Return parameters, buffers, feedback and momentum; see ``Stepper``."""
+        tensors = {f"model.{name}": value for name, value in self._model.state_dict().items()}
+        for index, slots in self._optimizer.state_dict()["state"].items():
+            tensors |= {
+                f"optimizer.{index}.{name}": slot
+                for name, slot in slots.items()
+                if slot is not None
+            }
+        return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restore what ``state`` returned; see ``Stepper``."""
+        model, slots = {}, {}
+        for name, array in state.items():
+            part, _, rest = name.partition(".")
+            if part == "model":
+                model[rest] = torch.from_numpy(array.copy())
+            else:
+                index, _, slot = rest.partition(".")
+                slots.setdefault(int(index), {})[slot] = torch.from_numpy(array.copy())
+        self._model.load_state_dict(model, strict=True)
+        self._optimizer.load_state_dict(self._optimizer.state_dict() | {"state": slots})
+
+    def diagnostics(self) -> dict[str, Diagnostics]:
+        """Return the diagnostics of each weight layer; see ``Stepper``."""
+        return ap.diagnostics(self._model)
+
+    def describe(self) -> dict[str, str]:
+        """Return versions, device and threads; see ``Stepper``."""
+        on_gpu = self._device.type == "cuda"
+        device = torch.cuda.get_device_name(self._device) if on_gpu else str(self._device)
+        threads = str(torch.get_num_threads())
+        return {"torch": torch.__version__, "device": device, "threads": threads}
+
+    def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        images, labels = torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
+        return images.to(self._device), labels.to(self._device)
+
+
+def build(recipe: Recipe, seed: int) -> PyTorchStepper:
+    """Build the recipe's model, converted and initialised by the specification."""
+    torch.set_num_threads(recipe.threads)
+    device = _device(recipe.device)
+    dataset = DATASETS[recipe.tier]()
+    channels = dataset.train.images.shape[1]
+    model = build_model(ConvNet(channels, dataset.classes, recipe.depth, recipe.width))
+    ap.convert(
+        model, rule=recipe.rule, overrides=recipe.overrides, scale=recipe.scale, seed=seed
+    )
+    ap.initialize(model, scale=recipe.scale, seed=seed)
+    model.to(device)
+    optimizer = ap.SGD(
+        model.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+    )
+    return PyTorchStepper(model, optimizer, device)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SpecError(
+            f"Expected a device that torch can use ({reason}). Received: device={name!r}"
+        ) from error
+
+
+def _errors(logits: Tensor, labels: Tensor) -> float:
+    return float((logits.argmax(1) != labels).sum().item())

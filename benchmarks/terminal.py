@@ -1,0 +1,140 @@
+"""What the command prints: tables, verdicts, progress bars."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from antiparallel.benchmarks.record import Position, Record
+from antiparallel.benchmarks.report.pages import SPREAD, Section, note, percent, points
+from antiparallel.benchmarks.reproduce import Finished, Job
+from antiparallel.benchmarks.reproduce import Progress as Told
+
+console = Console()
+errors = Console(stderr=True)
+
+_COLORS = {"supported": "green", "not supported": "red", "undecided": "yellow"}
+
+
+def print_section(section: Section) -> None:
+    """Print an experiment's table and its claims."""
+    table = Table(title=f"{section.experiment.name}: {SPREAD}", title_justify="left")
+    for header, right in (
+        ("Setting", False),
+        ("Top-1 val. error %", True),
+        ("Train error %", True),
+        ("n", True),
+        ("s / run", True),
+    ):
+        table.add_column(header, justify="right" if right else "left")
+    for result in section.experiment.settings:
+        remark = note(result)
+        table.add_row(
+            result.title + (f"\n[red]{escape(remark)}[/]" if remark else ""),
+            percent(result.error()),
+            percent(result.error("train")),
+            str(len(result.runs)),
+            f"{result.seconds().mean:.1f}",
+        )
+    console.print(table)
+    _print_claims(section)
+
+
+def _print_claims(section: Section) -> None:
+    table = Table(
+        title="Claims: each says that its sum of errors is below zero (paired over seeds, 95 % "
+        "t-interval)",
+        title_justify="left",
+    )
+    table.add_column("Claim")
+    table.add_column("Mean \\[interval], points", justify="right", no_wrap=True)
+    table.add_column("n", justify="right")
+    table.add_column("Verdict", no_wrap=True)
+    for judgement in section.judgements:
+        table.add_row(
+            f"{judgement.claim.text}\n[dim]{escape(judgement.claim.formula)}[/]",
+            escape(points(judgement)),
+            str(len(judgement.seeds)),
+            f"[{_COLORS[judgement.verdict]}]{judgement.verdict}[/]",
+        )
+    console.print(table)
+
+
+def print_written(title: str, paths: Sequence[Path]) -> None:
+    """Print where things were written, one path a line, whole even if it is long."""
+    console.print(title)
+    for path in paths:
+        console.print(f"  {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def summary_line(record: Record) -> str:
+    """Return a run's outcome in a line."""
+    if not record.epochs:
+        return f"{record.name}: {record.status}"
+    error = 100 * record.epochs[-1].validation["error"]
+    epochs = f"epoch {len(record.epochs)}/{record.recipe.epochs}"
+    return (
+        f"{record.name}: {record.status}, {epochs}, validation error {error:.2f} %, "
+        f"{record.seconds:.1f} s"
+    )
+
+
+class Bars:
+    """A bar for each run at work, and one for all of them."""
+
+    def __init__(self, progress: Progress, jobs: Sequence[Job]) -> None:
+        self._progress = progress
+        self._all = progress.add_task("all runs", total=len(jobs), remark="")
+        self._tasks: dict[Path, TaskID] = {}
+
+    def watch(self, told: Told | Finished) -> None:
+        """Show what a worker tells."""
+        if isinstance(told, Finished):
+            if (task := self._tasks.pop(told.job.out, None)) is not None:
+                self._progress.remove_task(task)
+            self._progress.console.print(summary_line(told.record), highlight=False)
+            self._progress.advance(self._all)
+        else:
+            self.show(told.job, told.position)
+
+    def show(self, job: Job, position: Position) -> None:
+        """Move a run's bar."""
+        if job.out not in self._tasks:
+            self._tasks[job.out] = self._progress.add_task(
+                f"{job.recipe.name} seed {job.seed}", total=job.recipe.epochs, remark=""
+            )
+        self._progress.update(
+            self._tasks[job.out], completed=position.epoch, remark=error_so_far(position)
+        )
+
+
+def error_so_far(position: Position) -> str:
+    """Return the last validation error in words; empty before the first."""
+    if not position.history:
+        return ""
+    return f"val. error {100 * position.history[-1].validation['error']:.1f} %"
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """Show progress bars; on something that is no terminal, only lines that are printed."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[remark]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        yield progress
