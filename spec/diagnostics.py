@@ -1,7 +1,5 @@
 """What the paper's Figure 3 measures of a layer (SPEC.md, chapter M)."""
 
-from math import nan
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +7,7 @@ from antiparallel.spec.contract import Array, Diagnostics
 from antiparallel.spec.errors import SpecError
 
 
-@np.errstate(invalid="ignore")  # clause N7: what is not finite measures as NaN
+@np.errstate(invalid="ignore")  # NaN where the text says NaN (M1, M3)
 def diagnose(weight: Array, feedback: Array) -> Diagnostics:
     """Return alignment angle, excess kurtosis and mean magnitude of a layer, from float64.
 
@@ -42,20 +40,19 @@ def _scaled(array: Array) -> tuple[NDArray[np.float64], float]:
 
 
 def _alignment_angle(w: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Return the angle of two vectors in degrees; NaN if either is all zeros.
+    """Return the angle of two vectors in degrees; NaN, as 0 / 0, if either is all zeros.
 
     ``2 atan2(|u - v|, |u + v|)`` of the unit vectors is, unlike the arc cosine, exact near 0
     and 180 degrees (Kahan, "How futile are mindless assessments of roundoff", 2006).
     """
-    if not (w.any() and b.any()):
-        return nan
     u, v = w / np.linalg.norm(w), b / np.linalg.norm(b)
     return float(np.degrees(2 * np.arctan2(np.linalg.norm(u - v), np.linalg.norm(u + v))))
 
 
 def _excess_kurtosis(w: NDArray[np.float64]) -> float:
-    """Return ``m4 / m2^2 - 3`` of the population; NaN if all numbers are equal."""
-    if w.min() == w.max():
-        return nan
+    """Return ``m4 / m2^2 - 3`` of the population; NaN, as 0 / 0, if all numbers are equal.
+
+    Equal numbers are 1 or -1 once scaled, so their mean is exact and their moments are 0.
+    """
     squares = (w - w.mean()) ** 2
     return float((squares**2).mean() / squares.mean() ** 2 - 3)

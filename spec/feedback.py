@@ -1,6 +1,7 @@
 """The feedback matrix B of a layer: what each rule makes of the weights (SPEC.md, chapter R)."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ class Feedback:
         Nothing for bp and ss; ``"magnitude"``, abs(F), for ss-fixed; ``"count"``, the number of
         backward passes, for ss-batch; ``"feedback"``, B, for fa and fa-sign.
         """
-        return dict(self._kept)
+        return deepcopy(self._kept)
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore a state that feedback of the same rule for the same layer gave.
@@ -111,10 +112,10 @@ class Feedback:
                 require_word(key, value)
             else:
                 require_parameters(self.geometry, value, None)
-        self._kept = dict(state)
+        self._kept = deepcopy(dict(state))
 
     def _start(self, weight: Array) -> dict[str, Any]:
-        """Return what the rule keeps from one backward pass to the next; arrays never change."""
+        """Return what the rule keeps from one backward pass to the next."""
         match self.rule:
             case SignSymmetry(magnitude="fixed"):
                 drawn = rounded(self._draw(Purpose.FEEDBACK), weight.dtype)

@@ -64,8 +64,9 @@ class SGD:
 
     def _updated(self, name: str, gradient: Array) -> Array:
         config, before = self.config, self._parameters[name]
-        d = np.sign(gradient) if config.batch_manhattan else gradient
-        d = d + config.weight_decay * before
+        d: Array = np.sign(gradient) if config.batch_manhattan else gradient
+        if config.weight_decay:
+            d = d + config.weight_decay * before
         if config.momentum:
             velocity = self._velocities.get(name)
             velocity = d if velocity is None else config.momentum * velocity + d

@@ -49,10 +49,11 @@ def test_the_sign_is_taken_before_weight_decay() -> None:
 
 @pytest.mark.clause("O3")
 def test_momentum_is_the_geometric_sum_of_past_gradients() -> None:
-    gradients = list(np.random.default_rng(0).normal(size=(6, 5)))
-    after = steps(SGDConfig(lr=0.1, momentum=0.5), np.zeros(5), gradients)[-1]
+    # Small integers and powers of two: exact in any order.
+    gradients = list(np.random.default_rng(0).integers(-9, 10, (6, 5)).astype(float))
+    after = steps(SGDConfig(lr=0.25, momentum=0.5), np.zeros(5), gradients)[-1]
     weighed = [g * sum(0.5**k for k in range(6 - step)) for step, g in enumerate(gradients)]
-    np.testing.assert_allclose(after, -0.1 * np.sum(weighed, axis=0), rtol=0, atol=1e-14)
+    assert np.array_equal(after, -0.25 * np.sum(weighed, axis=0))
 
 
 @pytest.mark.clause("O6")
