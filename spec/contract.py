@@ -142,49 +142,52 @@ class Trajectory(NamedTuple):
 
 @runtime_checkable
 class Layer(Protocol):
-    """One weight layer under one rule, with its state."""
+    """One weight layer under one rule (chapters F and R), with its state."""
 
     def forward(self, x: Array) -> Array:
-        """Return the layer's output for an input."""
+        """Return the layer's output for an input (clauses N3 to N6, F1)."""
         ...
 
     def backward(self, x: Array, error: Array) -> Gradients:
-        """Run forward on x, send the error (the output's shape) back, return the gradients."""
+        """Run forward on x, send the error (the output's shape) back, return the gradients.
+
+        One backward pass (clauses F2 to F4, R4).
+        """
         ...
 
     def feedback(self) -> Array:
-        """Return B, in the canonical layout, as the next backward pass will use it."""
+        """Return B, in the canonical layout, as the next backward pass will use it (chapter R)."""
         ...
 
     def set_weight(self, weight: Array) -> None:
-        """Replace the weights' values, as an optimizer would; fixed feedback stays."""
+        """Replace the weights' values, as an optimizer would; fixed feedback stays (R3, R5, R6)."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint of this layer holds."""
+        """Return what a checkpoint of this layer holds (clause R8)."""
         ...
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Restore a checkpoint taken from a layer of the same geometry and rule."""
+        """Restore a checkpoint taken from a layer of the same geometry and rule (R8, E8)."""
         ...
 
 
 @runtime_checkable
 class Optimizer(Protocol):
-    """The specification's SGD on named parameters."""
+    """The specification's SGD on named parameters (chapter O)."""
 
     def step(self, gradients: Mapping[str, Array]) -> dict[str, Array]:
-        """Apply one update and return all parameters. A missing gradient leaves its parameter."""
+        """Apply one update and return all parameters; without a gradient one stays (clause O9)."""
         ...
 
 
 @runtime_checkable
 class Backend(Protocol):
-    """A framework, seen through NumPy.
+    """A framework, seen through NumPy. What must raise is in chapter E.
 
     Attributes:
         name: The name it is registered under.
-        unsupported: What it cannot do, and why; the suite then expects UnsupportedError.
+        unsupported: What it cannot do, and why; it then raises UnsupportedError (clause E2).
     """
 
     name: str
@@ -213,17 +216,17 @@ class Backend(Protocol):
         seed: int = 0,
         index: int = 0,
     ) -> Array:
-        """Return the specification's initial weights for layer number ``index``."""
+        """Return the specification's initial weights for layer number ``index`` (clause I1)."""
         ...
 
     def diagnostics(self, weight: Array, feedback: Array) -> Diagnostics:
-        """Return the diagnostics of a layer with these weights and this feedback."""
+        """Return the diagnostics of a layer with these weights and this feedback (chapter M)."""
         ...
 
     def sgd(
         self, config: SGDConfig, parameters: Mapping[str, Array], biases: Sequence[str]
     ) -> Optimizer:
-        """Return an optimizer over named parameters, of which ``biases`` are biases."""
+        """Return an optimizer over named parameters, of which ``biases`` are biases (O8)."""
         ...
 
     def train(
@@ -234,5 +237,5 @@ class Backend(Protocol):
         *,
         seed: int = 0,
     ) -> Trajectory:
-        """Initialise a network by the specification and train it, one update per batch."""
+        """Initialise a network and train it, one update per batch (chapter T)."""
         ...

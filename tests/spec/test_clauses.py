@@ -16,7 +16,11 @@ def clauses(text: str) -> list[tuple[str, bool]]:
     """Names of the clauses in order, and whether they are testable."""
     paragraphs = re.split(r"\n\s*\n", text)
     starts = ((re.match(rf"\*\*({CLAUSE})\b", paragraph), paragraph) for paragraph in paragraphs)
-    return [(start[1], "*Not testable" not in paragraph) for start, paragraph in starts if start]
+    return [
+        (start[1], "*Not testable" not in " ".join(paragraph.split()))
+        for start, paragraph in starts
+        if start
+    ]
 
 
 def clauses_tested(source: str) -> set[str]:
