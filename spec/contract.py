@@ -121,9 +121,19 @@ class Network:
         layers: Weight layers, ``"relu"``, and ``"flatten"`` (``(batch, c, *s)`` to
             ``(batch, c * prod(s))`` in C order). Weight layer number i has layer index i; every
             one has a bias that starts at zero.
+
+    Raises:
+        SpecError: A layer is none of these (clause E11).
     """
 
     layers: tuple[Weighted | Literal["relu", "flatten"], ...]
+
+    def __post_init__(self) -> None:
+        for layer in self.layers:
+            if not isinstance(layer, Weighted) and layer not in ("relu", "flatten"):
+                raise SpecError(
+                    f"Expected weight layers, 'relu' and 'flatten'. Received: layer={layer!r}"
+                )
 
 
 class Trajectory(NamedTuple):

@@ -1,18 +1,13 @@
 """A small NumPy trainer, the measure for training parity (SPEC.md, chapter T)."""
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antiparallel.spec import layers
-from antiparallel.spec.contract import (
-    Array,
-    Network,
-    SGDConfig,
-    Trajectory,
-    Weighted,
-)
+from antiparallel.spec.contract import Array, Network, SGDConfig, Trajectory, Weighted
 from antiparallel.spec.errors import SpecError
 from antiparallel.spec.feedback import Feedback
 from antiparallel.spec.initialization import initial_bias, initial_weight
@@ -38,7 +33,7 @@ def train(
         seed: Seed of initial weights and feedback.
 
     Raises:
-        SpecError: There is no batch, or one does not fit the network.
+        SpecError: There is no batch, or one does not fit the network (clauses E4, E11).
     """
     if not batches:
         raise SpecError("Expected at least one batch. Received: batches=[]")
@@ -86,10 +81,6 @@ class Model:
                 Feedback(layer.rule, geometry, weight, scale=scale, seed=seed, index=index)
             )
 
-    def logits(self, x: Array) -> Array:
-        """Return the output of the last layer."""
-        return self._activations(x)[-1]
-
     def loss_and_gradients(self, x: Array, labels: Labels) -> tuple[float, list[Array]]:
         """Run one forward and one backward pass.
 
@@ -122,7 +113,7 @@ class Model:
             elif layer == "relu":
                 x = np.maximum(x, 0)
             else:
-                x = x.reshape(len(x), -1)
+                x = x.reshape(len(x), prod(x.shape[1:]))
             activations.append(x)
         return activations
 
@@ -145,7 +136,7 @@ def softmax_cross_entropy(logits: Array, labels: Labels) -> tuple[float, Array]:
         labels: ``(batch,)``, integers in ``[0, classes)``.
 
     Raises:
-        SpecError: Labels and logits do not fit.
+        SpecError: Labels and logits do not fit (clause E11).
     """
     if logits.ndim != 2 or len(logits) == 0 or labels.shape != logits.shape[:1]:
         raise SpecError(
@@ -153,8 +144,8 @@ def softmax_cross_entropy(logits: Array, labels: Labels) -> tuple[float, Array]:
             f"Received: shapes={logits.shape}, {labels.shape}"
         )
     batch, classes = logits.shape
-    if labels.min() < 0 or labels.max() >= classes:
-        raise SpecError(f"Expected labels in [0, {classes}). Received: labels={labels}")
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
+        raise SpecError(f"Expected integer labels in [0, {classes}). Received: labels={labels}")
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     picked = (np.arange(batch), labels)

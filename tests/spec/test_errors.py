@@ -36,6 +36,7 @@ from antiparallel.spec.trainer import softmax_cross_entropy
 LAYER, WEIGHT, BIAS = Dense(2, 3), np.ones((3, 2)), np.ones(3)
 X, ERROR = np.ones((4, 2)), np.ones((4, 3))
 CHAIN = Network((Weighted(LAYER, Backprop()),))
+FLAT = Network(("flatten", *CHAIN.layers))
 BATCH = (X, np.array([0, 1, 2, 0]))
 
 
@@ -251,6 +252,9 @@ def test_a_refused_call_leaves_the_layer_as_it_was() -> None:
         lambda: train(CHAIN, [(X, np.array([0, 1, 2, -1]))], SGDConfig(0.1)),
         lambda: train(CHAIN, [BATCH, (X.astype(np.float32), BATCH[1])], SGDConfig(0.1)),
         lambda: train(CHAIN, [(np.ones((0, 2)), np.zeros(0, np.int64))], SGDConfig(0.1)),
+        lambda: train(FLAT, [(np.ones((0, 2)), np.zeros(0, np.int64))], SGDConfig(0.1)),
+        lambda: train(CHAIN, [(X, np.array([0.0, 1.0, 2.0, 0.0]))], SGDConfig(0.1)),
+        lambda: Network(("tanh",)),
         lambda: softmax_cross_entropy(np.ones((1, 2, 2)), np.array([0])),
     ],
 )
