@@ -216,6 +216,24 @@ class SGDCase:
         return found
 
 
+@dataclass(frozen=True)
+class TrainingCase:
+    """A training run.
+
+    Args:
+        rule: The rule of every layer.
+        dtype: In which the network trains.
+    """
+
+    rule: str
+    dtype: Dtype
+
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """What a backend must be able to do for this case."""
+        return dtype_needs(self.dtype) | rule_needs(self.rule)
+
+
 def dtype_needs(dtype: str) -> frozenset[Capability]:
     """Return the capabilities that a dtype needs."""
     return frozenset({"float64"}) if dtype == "float64" else frozenset()

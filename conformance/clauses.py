@@ -6,18 +6,17 @@ from importlib.resources import files
 
 from antiparallel.spec import SpecError
 
-_CLAUSE = re.compile(r"^\*\*(?P<id>[A-Z]\d+) (?P<text>.+?)(?:\n\n|\n```|\Z)", re.DOTALL | re.MULTILINE)
-_SENTENCE_END = re.compile(r"(?<=[.:])\s")
+_CLAUSE = re.compile(
+    r"^\*\*(?P<id>[A-Z]\d+) (?P<heading>.+?)\*\*(?P<text>.*?)(?:\n\n|\n```|\Z)", re.DOTALL | re.MULTILINE
+)
+_SENTENCE_END = re.compile(r"(?<=\.)(?<!Eq\.)(?<!al\.)\s")
 
 
 @cache
 def clauses() -> dict[str, str]:
-    """Return the text of each clause by its id, on one line, without emphasis."""
+    """Return, by its id, each clause's heading and first sentence."""
     text = files("antiparallel.spec").joinpath("SPEC.md").read_text(encoding="utf-8")
-    return {
-        found["id"]: " ".join(found["text"].replace("**", "").split())
-        for found in _CLAUSE.finditer(text)
-    }
+    return {found["id"]: _opening(found["heading"], found["text"]) for found in _CLAUSE.finditer(text)}
 
 
 def first_sentence(clause: str) -> str:
@@ -28,8 +27,9 @@ def first_sentence(clause: str) -> str:
     """
     if clause not in clauses():
         raise SpecError(f"Expected the id of a clause of SPEC.md. Received: clause={clause!r}")
-    text = clauses()[clause]
-    sentences = _SENTENCE_END.split(text)
-    heading, rest = sentences[0], sentences[1:2]
-    short = len(heading.split()) < 6  # a heading such as "Empty batches.", not yet a sentence
-    return " ".join([heading, *rest]) if short else heading
+    return clauses()[clause]
+
+
+def _opening(heading: str, text: str) -> str:
+    first = _SENTENCE_END.split(text.strip())[0]
+    return " ".join(f"{heading} {first}".split())

@@ -22,6 +22,7 @@ _CHAPTERS = (
     "draws",
     "optimizer",
     "diagnostics",
+    "training",
     "errors",
     "training",
 )

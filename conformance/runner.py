@@ -21,7 +21,7 @@ from antiparallel.spec.contract import Backend
 Profile: TypeAlias = Literal["quick", "default", "thorough"]
 Progress: TypeAlias = Callable[[Record, int, int], None]
 
-PROFILES: dict[Profile, int] = {"quick": 10, "default": 100, "thorough": 2000}
+PROFILES: dict[Profile, int] = {"quick": 10, "default": 100, "thorough": 1000}
 """Examples of each check, by profile: while writing a backend, in CI, at night."""
 
 _FEWEST = 5  # examples of each combination, where a check runs through values of an argument

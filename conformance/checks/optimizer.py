@@ -9,7 +9,7 @@ from antiparallel.conformance.cases import SGDCase
 from antiparallel.conformance.expectations import expect, expect_close, expect_equal
 from antiparallel.conformance.registry import check
 from antiparallel.spec.contract import Array, Backend
-from antiparallel.spec.sgd import SGD
+from antiparallel.spec.sgd import SIGN_BOUND, SGD
 
 
 def _require_updates(backend: Backend, case: SGDCase, why: str) -> None:
@@ -59,7 +59,8 @@ class _Magnitudes:
             size = size + config.weight_decay * self.parameters[name]
             self.velocities[name] = config.momentum * self.velocities[name] + size
             size = size + config.momentum * self.velocities[name]
-            self.parameters[name] = self.parameters[name] + config.lr * size
+            moved = self.parameters[name] + config.lr * size
+            self.parameters[name] = moved + SIGN_BOUND if config.keep_signs else moved
 
 
 @check("O5", case=draws.sgd_cases(momentum=0.0, weight_decay=0.0))
