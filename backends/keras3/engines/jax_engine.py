@@ -1,0 +1,132 @@
+"""The feedback operation on JAX.
+
+Input gradients are JAX's transposes of Keras's own operations, which run no forward pass.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+from jax.experimental import io_callback
+
+from antiparallel.spec import UnsupportedError
+
+NAME = "jax"
+
+JIT_DRAWS = True
+"""Whether numbers can be drawn on the host inside a compiled function."""
+
+
+def send_back(
+    y: Any,
+    x: Any,
+    arrays: Sequence[Any],
+    input_gradient: Callable[..., Any],
+) -> Any:
+    """Return y such that the error that arrives at it is sent to x through B.
+
+    Args:
+        y: The layer's output, which takes the error as it is.
+        x: The layer's input.
+        arrays: What B is made of.
+        input_gradient: Returns the error for x: ``input_gradient(error, like, *arrays)``, like
+            having x's shape and dtype.
+    """
+    like = jax.ShapeDtypeStruct(x.shape, x.dtype)
+
+    @jax.custom_vjp
+    def identity(y: Any, x: Any, *arrays: Any) -> Any:
+        return y
+
+    def forward(y: Any, x: Any, *arrays: Any) -> tuple[Any, tuple[Any, ...]]:
+        return y, arrays
+
+    def backward(arrays: tuple[Any, ...], error: Any) -> tuple[Any, ...]:
+        sent = input_gradient(error, like, *arrays)
+        return error, sent.astype(like.dtype), *(None for _ in arrays)
+
+    identity.defvjp(forward, backward)
+    return identity(y, x, *(jax.lax.stop_gradient(array) for array in arrays))
+
+
+def convolution_input_gradient(
+    error: Any,
+    kernel: Any,
+    like: Any,
+    *,
+    strides: tuple[int, ...],
+    padding: str,
+    data_format: str,
+    dilation_rate: tuple[int, ...],
+) -> Any:
+    """Return the derivative of ``error . convolution(x, kernel)`` for x of the shape of ``like``.
+
+    Args:
+        error: The error at the output.
+        kernel: B, ``(*kernel, n_in / groups, n_out)``.
+        like: Anything with x's shape.
+        strides: One number per dimension.
+        padding: ``"valid"`` or ``"same"``.
+        data_format: ``"channels_last"`` or ``"channels_first"``.
+        dilation_rate: One number per dimension.
+    """
+
+    def convolution(x: Any) -> Any:
+        return keras.ops.conv(
+            x,
+            kernel,
+            strides=list(strides),
+            padding=padding,
+            data_format=data_format,
+            dilation_rate=dilation_rate,
+        )
+
+    transpose = jax.linear_transpose(convolution, jax.ShapeDtypeStruct(like.shape, error.dtype))
+    (sent,) = transpose(error)
+    return sent
+
+
+def as_tensor(x: Any) -> Any:
+    """Return a variable, an array or a tensor as a tensor, in the dtype that Keras computes in."""
+    return keras.ops.convert_to_tensor(x)
+
+
+def sign(x: Any) -> Any:
+    """Return the sign, NaN for NaN; of subnormal numbers too, which arithmetic here takes for 0."""
+    bits = jax.lax.bitcast_convert_type(x, f"int{8 * x.dtype.itemsize}")
+    signs = jnp.sign(jnp.where(bits == jnp.iinfo(bits.dtype).min, 0, bits)).astype(x.dtype)
+    return jnp.where(jnp.isnan(x), x, signs)
+
+
+def draw_on_host(draw: Callable[[], np.ndarray[Any, Any]], like: Any) -> Any:
+    """Return what a function returns that NumPy runs at each execution, in the shape of ``like``.
+
+    Raises:
+        UnsupportedError: Several devices run the layer; each would draw for itself.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is not None and distribution.device_mesh.devices.size > 1:
+        raise UnsupportedError(
+            "Expected one device under ss-batch: devices cannot agree on a draw. "
+            f"Received: {distribution.device_mesh.devices.size} devices"
+        )
+    dtype = jnp.float64 if like.dtype == jnp.float64 else jnp.float32
+    drawn = io_callback(draw, jax.ShapeDtypeStruct(like.shape, dtype))
+    return drawn.astype(like.dtype)
+
+
+def pullback(
+    function: Callable[..., Any], inputs: Sequence[Any], error: Callable[[Any], Any]
+) -> tuple[Any, list[Any]]:
+    """Return ``function(*inputs)`` and the gradients of its inputs.
+
+    Args:
+        function: Takes tensors, returns one.
+        inputs: The tensors.
+        error: Returns the error at the output for an output.
+    """
+    y, back = jax.vjp(function, *inputs)
+    return y, list(back(error(y)))

@@ -1,0 +1,166 @@
+"""The feedback operation on torch.
+
+``keras.ops.custom_gradient`` would turn an exception into NaN gradients here; this is
+``torch.autograd.Function`` itself.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from antiparallel.spec import Conv
+
+NAME = "torch"
+
+JIT_DRAWS = True
+"""Whether numbers can be drawn on the host in compiled models: ``torch.compile`` breaks there."""
+
+
+def send_back(
+    y: Tensor,
+    x: Tensor,
+    arrays: Sequence[Tensor],
+    input_gradient: Callable[..., Tensor],
+) -> Tensor:
+    """Return y such that the error that arrives at it is sent to x through B.
+
+    Args:
+        y: The layer's output, which takes the error as it is.
+        x: The layer's input.
+        arrays: What B is made of.
+        input_gradient: Returns the error for x: ``input_gradient(error, like, *arrays)``, like
+            having x's shape and dtype.
+    """
+    sent: Tensor = _FeedbackOperation.apply(y, x, input_gradient, *arrays)
+    return sent
+
+
+class _FeedbackOperation(torch.autograd.Function):
+    @staticmethod
+    def forward(y: Tensor, x: Tensor, input_gradient: Any, *arrays: Tensor) -> Tensor:
+        # An alias that autograd does not take for a view: in-place operations may follow.
+        return y.detach()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, x, ctx.input_gradient, *arrays = inputs
+        # Saved, so that changing W or B in place between forward and backward is an error.
+        ctx.save_for_backward(*arrays)
+        ctx.like = torch.empty(x.shape, dtype=x.dtype, device="meta")
+
+    @staticmethod
+    def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, ...]:
+        (error,) = errors
+        arrays = ctx.saved_tensors
+        sent = ctx.input_gradient(error, ctx.like, *arrays)
+        return error, sent.to(ctx.like.dtype), None, *(None for _ in arrays)
+
+
+def convolution_input_gradient(
+    error: Tensor,
+    kernel: Tensor,
+    like: Tensor,
+    *,
+    strides: tuple[int, ...],
+    padding: str,
+    data_format: str,
+    dilation_rate: tuple[int, ...],
+) -> Tensor:
+    """Return the derivative of ``error . convolution(x, kernel)`` for x of the shape of ``like``.
+
+    Args:
+        error: The error at the output.
+        kernel: B, ``(*kernel, n_in / groups, n_out)``.
+        like: Any tensor of x's shape.
+        strides: One number per dimension.
+        padding: ``"valid"`` or ``"same"``.
+        data_format: ``"channels_last"`` or ``"channels_first"``.
+        dilation_rate: One number per dimension.
+    """
+    if data_format == "channels_last":
+        error, like = error.movedim(-1, 1), like.movedim(-1, 1)
+    rank, spatial = len(strides), tuple(like.shape[2:])
+    groups = like.shape[1] // kernel.shape[-2]
+    geometry = Conv(
+        n_in=like.shape[1],
+        n_out=kernel.shape[-1],
+        kernel=tuple(kernel.shape[:-2]),
+        stride=strides,
+        padding=padding,  # type: ignore[arg-type]  # Keras allows these two words
+        dilation=dilation_rate,
+        groups=groups,
+    )
+    pads = geometry.pads(spatial)
+    cut = tuple(min(before, after) for before, after in pads)  # what torch can pad at both ends
+    reached = [
+        (e - 1) * s - 2 * p + d * (k - 1) + 1
+        for e, s, p, d, k in zip(
+            error.shape[2:], strides, cut, dilation_rate, geometry.kernel, strict=True
+        )
+    ]
+    starts = [before - p for (before, _), p in zip(pads, cut, strict=True)]
+    missing = [
+        max(start + n - size, 0) for start, n, size in zip(starts, spatial, reached, strict=True)
+    ]
+    sent = torch.convolution(
+        error,
+        kernel.permute(rank + 1, rank, *range(rank)),
+        None,
+        strides,
+        cut,
+        dilation_rate,
+        transposed=True,
+        output_padding=[0] * rank,
+        groups=groups,
+    )
+    sent = F.pad(sent, [end for extra in reversed(missing) for end in (0, extra)])
+    for axis, (start, size) in enumerate(zip(starts, spatial, strict=True), start=2):
+        sent = sent.narrow(axis, start, size)
+    return sent.movedim(1, -1) if data_format == "channels_last" else sent
+
+
+def as_tensor(x: Any) -> Tensor:
+    """Return a variable, an array or a tensor as a tensor, in the dtype that Keras computes in."""
+    tensor: Tensor = keras.ops.convert_to_tensor(x)
+    return tensor
+
+
+def sign(x: Tensor) -> Tensor:
+    """Return the sign, NaN for NaN, which torch takes for 0."""
+    return torch.where(x.isnan(), x, x.sign())
+
+
+def draw_on_host(draw: Callable[[], np.ndarray[Any, Any]], like: Tensor) -> Tensor:
+    """Return what a NumPy function returns, as a tensor like another."""
+    return torch.from_numpy(_drawn(draw)).to(like)
+
+
+@torch.compiler.disable(  # type: ignore[no-untyped-call,untyped-decorator]  # torch's
+    reason="ss-batch draws its magnitudes outside the compiled graph"
+)
+def _drawn(draw: Callable[[], np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    return draw()
+
+
+def pullback(
+    function: Callable[..., Tensor], inputs: Sequence[Tensor], error: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, list[Tensor]]:
+    """Return ``function(*inputs)`` and the gradients of its inputs.
+
+    Args:
+        function: Takes tensors, returns one.
+        inputs: The tensors.
+        error: Returns the error at the output for an output.
+    """
+    inputs = [x.detach().clone().requires_grad_() for x in map(as_tensor, inputs)]
+    with torch.enable_grad():
+        y = function(*inputs)
+    gradients = torch.autograd.grad(
+        y, inputs, error(y.detach()), allow_unused=True, materialize_grads=True
+    )
+    return y.detach(), list(gradients)

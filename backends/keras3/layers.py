@@ -1,0 +1,539 @@
+"""Keras's weight layers with a feedback rule.
+
+Each is the ``keras.layers`` layer of the same name, with its signature and three keyword
+arguments: ``rule``, ``scale`` and ``seed``. Forward results are Keras's own; only the error that
+the layer sends to its input is computed with B.
+"""
+
+import inspect
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from keras import layers, ops
+from keras.saving import register_keras_serializable
+from numpy.typing import NDArray
+
+from antiparallel.keras import functional
+from antiparallel.keras.engines import engine
+from antiparallel.keras.feedback import Feedback, matrix_of, rounded_scale
+from antiparallel.keras.layout import Kernel, WeightLayer, draw_like, kernels
+from antiparallel.spec import (
+    Backprop,
+    Dense as DenseGeometry,
+    FeedbackAlignment,
+    Rule,
+    Scale,
+    SignSymmetry,
+    SpecError,
+    UnsupportedError,
+    as_rule,
+    feedback_scale,
+)
+from antiparallel.spec.draws import Purpose, require_word
+
+Seed: TypeAlias = int | tuple[int, int] | list[int] | None
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A rule worked out for one layer, ready to be attached to it.
+
+    Args:
+        rule: The rule.
+        scale: What lambda is, as it was asked for.
+        stream: The seed and the layer index that its draws are keyed by.
+        feedback_scale: lambda of each of the layer's kernels.
+    """
+
+    rule: Rule
+    scale: Scale
+    stream: tuple[int, int]
+    feedback_scale: Mapping[str, float]
+
+
+def attachment(layer: WeightLayer, rule: Rule | str, scale: Scale, seed: Seed) -> Attachment:
+    """Work out a rule for a built layer, which stays as it is.
+
+    Args:
+        layer: The layer.
+        rule: A rule or its name.
+        scale: What lambda is.
+        seed: A seed, a pair (seed, layer index), or None for one from Python's generator, which
+            ``keras.utils.set_random_seed`` seeds.
+
+    Raises:
+        SpecError: An argument is not allowed.
+        UnsupportedError: The layer is not built, or no dense layer.
+    """
+    rule = as_rule(rule)
+    lambdas = {kernel.name: feedback_scale(kernel.geometry, scale) for kernel in kernels(layer)}
+    return Attachment(rule, scale, _stream(rule, seed), lambdas)
+
+
+class FeedbackState(layers.Layer):
+    """What a rule keeps beside the weights, in a layer of its own.
+
+    So the weight layer's own variables, and with them the places in a file of weights, are
+    those of Keras's layer.
+
+    Args:
+        owner: The layer whose rule it is.
+        attachment: The rule.
+    """
+
+    def __init__(self, owner: "FeedbackLayer", attachment: Attachment) -> None:
+        super().__init__(name="feedback_state", dtype=owner.dtype_policy)
+        self.entry = _state_name(attachment.rule)
+        self.stream = attachment.stream
+        self.counts: dict[str, int] = {}
+        self.matrices: dict[str, Any] = {}
+        for number, kernel in enumerate(kernels(cast(WeightLayer, owner))):
+            if self.entry == "feedback_stream":
+                self.counts[kernel.name] = 0
+            elif self.entry:
+                self.matrices[kernel.name] = self.add_weight(
+                    name=f"{kernel.name}_{self.entry}",
+                    shape=kernel.shape,
+                    initializer=_Initial(owner, kernel, number, attachment),
+                    dtype=owner.variable_dtype,
+                    trainable=False,
+                )
+        self.built = True
+
+    def save_own_variables(self, store: Any) -> None:
+        """Save each matrix by its name, or the seed, the index and the counts."""
+        if self.entry == "feedback_stream":
+            store[self.entry] = np.array([*self.stream, *self.counts.values()], np.uint64)
+        for name, matrix in self.matrices.items():
+            store[f"{name}_{self.entry}"] = matrix
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load what was saved; a file of a model without rules changes nothing.
+
+        Raises:
+            SpecError: The state is another rule's or does not fit.
+        """
+        found = {key: np.asarray(store[key]) for key in store.keys()}  # noqa: SIM118 - no dict
+        if not found:
+            return
+        shapes = {f"{name}_{self.entry}": tuple(m.shape) for name, m in self.matrices.items()}
+        if self.entry == "feedback_stream":
+            shapes = {self.entry: (2 + len(self.counts),)}
+        if {key: array.shape for key, array in found.items()} != shapes:
+            raise SpecError(
+                f"Expected the rule's state, of shapes {shapes}. "
+                f"Received: shapes={ {key: array.shape for key, array in found.items()} }"
+            )
+        if self.entry == "feedback_stream":
+            seed, index, *counts = (int(number) for number in found[self.entry])
+            self.stream = (seed, index)
+            self.counts = dict(zip(self.counts, counts, strict=True))
+        for name, matrix in self.matrices.items():
+            matrix.assign(found[f"{name}_{self.entry}"])
+
+
+class FeedbackLayer(layers.Layer):
+    """A weight layer with a feedback rule.
+
+    Attributes:
+        rule: The rule.
+        scale: What lambda is, as it was asked for.
+        stream: The seed and the index that draws are keyed by; a second kernel has the next index.
+        feedback_scale: lambda of each kernel, by the kernel's name; known once built.
+        feedback_state: What the rule keeps, None for ``bp`` and ``ss``.
+    """
+
+    rule: Rule
+    scale: Scale
+    stream: tuple[int, int]
+    feedback_scale: Mapping[str, float]
+    feedback_state: FeedbackState | None
+
+    def __init__(
+        self,
+        *args: Any,
+        rule: Rule | str = "ss",
+        scale: Scale = "paper",
+        seed: Seed = None,
+        **kwargs: Any,
+    ) -> None:
+        rule = as_rule(rule)
+        feedback_scale(DenseGeometry(1, 1), scale)  # refuses what is none
+        stream = _stream(rule, seed)
+        super().__init__(*args, **kwargs)
+        self.rule, self.scale, self.stream = rule, scale, stream
+        self.feedback_state = None
+
+    def build(self, input_shape: Any) -> None:
+        """Make Keras's variables and what the rule keeps."""
+        super().build(input_shape)
+        self.built = True
+        self.attach(attachment(cast(WeightLayer, self), self.rule, self.scale, self.stream))
+
+    def attach(self, attachment: Attachment) -> None:
+        """Set the rule and what belongs to it."""
+        self.rule = attachment.rule
+        self.scale = attachment.scale
+        self.stream = attachment.stream
+        self.feedback_scale = dict(attachment.feedback_scale)
+        locked = self._tracker.locked  # a built layer takes no new state, as under enable_lora
+        self._tracker.unlock()
+        try:
+            kept = _state_name(attachment.rule)
+            self.feedback_state = FeedbackState(self, attachment) if kept else None
+        finally:
+            if locked:
+                self._tracker.lock()
+        if kept == "feedback_stream" and not engine.JIT_DRAWS:
+            self.supports_jit = False
+
+    def detach_rule(self) -> None:
+        """Remove the rule and what belongs to it, for the way back to the plain layer."""
+        if self.feedback_state is not None:
+            self._tracker.untrack(self.feedback_state)
+            self.supports_jit = True
+        for name in ("rule", "scale", "stream", "feedback_scale", "feedback_state"):
+            delattr(self, name)
+
+    def feedback_matrix(self, kernel: str = "kernel") -> Any:
+        """Return B, in the layout of a kernel, as the next backward pass will use it.
+
+        Args:
+            kernel: The kernel's name; a separable convolution has ``"depthwise_kernel"`` and
+                ``"pointwise_kernel"``.
+        """
+        weight = engine.as_tensor(getattr(self, kernel))
+        if isinstance(self.rule, Backprop):
+            return weight
+        matrix, magnitude = self._feedback(kernel, weight)
+        if callable(magnitude):
+            magnitude = engine.as_tensor(self._magnitude(kernel))
+        return matrix_of(Feedback(matrix, magnitude))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return Keras's own configuration and the rule's."""
+        rule = {"rule": self.rule.name, "scale": self.scale, "seed": list(self.stream)}
+        return super().get_config() | rule
+
+    def quantized_call(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse: quantised weights have no feedback rule.
+
+        Raises:
+            UnsupportedError: Always.
+        """
+        raise UnsupportedError(
+            "Expected weights in floating point: quantised ones cannot follow a rule. "
+            f"Received: layer={self.name!r}"
+        )
+
+    def _feedback(self, name: str, weight: Any) -> Feedback:
+        """Return what B is made of; weight is W as this forward pass uses it."""
+        if not isinstance(self.rule, SignSymmetry):
+            return Feedback(self._kept(name))
+        if self.rule.magnitude == "uniform":
+            return Feedback(weight, self.feedback_scale[name])
+        if self.rule.magnitude == "fixed":
+            return Feedback(weight, self._kept(name))
+        return Feedback(weight, lambda: self._next_magnitude(name))
+
+    def _kept(self, name: str) -> Any:
+        assert self.feedback_state is not None
+        return engine.as_tensor(self.feedback_state.matrices[name])
+
+    def _next_magnitude(self, name: str) -> NDArray[Any]:
+        magnitude = self._magnitude(name)
+        assert self.feedback_state is not None
+        self.feedback_state.counts[name] += 1
+        return magnitude
+
+    def _magnitude(self, name: str) -> NDArray[Any]:
+        state = self.feedback_state
+        assert state is not None
+        seed, index = state.stream
+        number, kernel = _numbered(self, name)
+        drawn = draw_like(
+            kernel,
+            self.variable_dtype,
+            self.feedback_scale[name],
+            seed=seed,
+            index=index + number,
+            purpose=Purpose.BATCH_MAGNITUDE,
+            count=state.counts[name],
+        )
+        return np.abs(drawn)
+
+    def _activated(self, y: Any) -> Any:
+        activation = cast(Any, self).activation
+        return y if activation is None else activation(y)
+
+
+@register_keras_serializable(package="antiparallel")
+class Dense(FeedbackLayer, layers.Dense):
+    """``keras.layers.Dense`` with a feedback rule."""
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Return ``f(x W + b)``; the error goes back through B."""
+        if isinstance(self.rule, Backprop):
+            return super().call(inputs, training=training)
+        kernel = engine.as_tensor(self.kernel)
+        feedback = self._feedback("kernel", kernel)
+        return self._activated(functional.dense(inputs, kernel, feedback, self.bias))
+
+
+@register_keras_serializable(package="antiparallel")
+class EinsumDense(FeedbackLayer, layers.EinsumDense):
+    """``keras.layers.EinsumDense`` with a feedback rule.
+
+    The kernel counts as one matrix: its axes that the output has are outputs, the others inputs,
+    each in the order of the kernel. An axis that is of both input and output is not supported.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Return ``f(einsum(equation, x, W) + b)``; the error goes back through B."""
+        if isinstance(self.rule, Backprop):
+            return super().call(inputs, training=training)
+        kernel = engine.as_tensor(self.kernel)
+        feedback = self._feedback("kernel", kernel)
+        y = functional.einsum_dense(self.equation, inputs, kernel, feedback, self.bias)
+        return self._activated(y)
+
+
+class _Convolution(FeedbackLayer):
+    """What the three convolutions share."""
+
+    def call(self, inputs: Any) -> Any:
+        """Return the convolution; the error goes back through B."""
+        if isinstance(self.rule, Backprop):
+            return super().call(inputs)
+        layer: Any = self
+        padding = layer.padding
+        if padding == "causal":
+            # The error passes through this padding by its own derivative.
+            inputs, padding = ops.pad(inputs, layer._compute_causal_padding()), "valid"
+        kernel = engine.as_tensor(layer.kernel)
+        y = functional.conv(
+            inputs,
+            kernel,
+            self._feedback("kernel", kernel),
+            layer.bias,
+            strides=layer.strides,
+            padding=padding,
+            data_format=layer.data_format,
+            dilation_rate=layer.dilation_rate,
+        )
+        return self._activated(y)
+
+
+@register_keras_serializable(package="antiparallel")
+class Conv1D(_Convolution, layers.Conv1D):
+    """``keras.layers.Conv1D`` with a feedback rule."""
+
+
+@register_keras_serializable(package="antiparallel")
+class Conv2D(_Convolution, layers.Conv2D):
+    """``keras.layers.Conv2D`` with a feedback rule."""
+
+
+@register_keras_serializable(package="antiparallel")
+class Conv3D(_Convolution, layers.Conv3D):
+    """``keras.layers.Conv3D`` with a feedback rule."""
+
+
+class _DepthwiseConvolution(FeedbackLayer):
+    """What the two depthwise convolutions share."""
+
+    def call(self, inputs: Any) -> Any:
+        """Return the convolution; the error goes back through B."""
+        if isinstance(self.rule, Backprop):
+            return super().call(inputs)
+        layer: Any = self
+        kernel = engine.as_tensor(layer.kernel)
+        y = functional.depthwise_conv(
+            inputs,
+            kernel,
+            self._feedback("kernel", kernel),
+            layer.bias,
+            strides=layer.strides,
+            padding=layer.padding,
+            data_format=layer.data_format,
+            dilation_rate=layer.dilation_rate,
+        )
+        return self._activated(y)
+
+
+@register_keras_serializable(package="antiparallel")
+class DepthwiseConv1D(_DepthwiseConvolution, layers.DepthwiseConv1D):
+    """``keras.layers.DepthwiseConv1D`` with a feedback rule."""
+
+
+@register_keras_serializable(package="antiparallel")
+class DepthwiseConv2D(_DepthwiseConvolution, layers.DepthwiseConv2D):
+    """``keras.layers.DepthwiseConv2D`` with a feedback rule."""
+
+
+class _SeparableConvolution(FeedbackLayer):
+    """What the two separable convolutions share: two kernels, with a B each."""
+
+    def call(self, inputs: Any) -> Any:
+        """Return the convolution; the error goes back through the Bs of both kernels."""
+        if isinstance(self.rule, Backprop):
+            return super().call(inputs)
+        layer: Any = self
+        depthwise = engine.as_tensor(layer.depthwise_kernel)
+        pointwise = engine.as_tensor(layer.pointwise_kernel)
+        y = functional.separable_conv(
+            inputs,
+            depthwise,
+            pointwise,
+            self._feedback("depthwise_kernel", depthwise),
+            self._feedback("pointwise_kernel", pointwise),
+            layer.bias,
+            strides=layer.strides,
+            padding=layer.padding,
+            data_format=layer.data_format,
+            dilation_rate=layer.dilation_rate,
+        )
+        return self._activated(y)
+
+
+@register_keras_serializable(package="antiparallel")
+class SeparableConv1D(_SeparableConvolution, layers.SeparableConv1D):
+    """``keras.layers.SeparableConv1D`` with a feedback rule."""
+
+
+@register_keras_serializable(package="antiparallel")
+class SeparableConv2D(_SeparableConvolution, layers.SeparableConv2D):
+    """``keras.layers.SeparableConv2D`` with a feedback rule."""
+
+
+class _TransposedConvolution(FeedbackLayer):
+    """What the three transposed convolutions share."""
+
+    def call(self, inputs: Any) -> Any:
+        """Return the transposed convolution; the error goes back through B."""
+        if isinstance(self.rule, Backprop):
+            return super().call(inputs)
+        layer: Any = self
+        kernel = engine.as_tensor(layer.kernel)
+        y = functional.conv_transpose(
+            inputs,
+            kernel,
+            self._feedback("kernel", kernel),
+            layer.bias,
+            strides=layer.strides,
+            padding=layer.padding,
+            output_padding=layer.output_padding,
+            data_format=layer.data_format,
+            dilation_rate=layer.dilation_rate,
+        )
+        return self._activated(y)
+
+
+@register_keras_serializable(package="antiparallel")
+class Conv1DTranspose(_TransposedConvolution, layers.Conv1DTranspose):
+    """``keras.layers.Conv1DTranspose`` with a feedback rule."""
+
+
+@register_keras_serializable(package="antiparallel")
+class Conv2DTranspose(_TransposedConvolution, layers.Conv2DTranspose):
+    """``keras.layers.Conv2DTranspose`` with a feedback rule."""
+
+
+@register_keras_serializable(package="antiparallel")
+class Conv3DTranspose(_TransposedConvolution, layers.Conv3DTranspose):
+    """``keras.layers.Conv3DTranspose`` with a feedback rule."""
+
+
+FEEDBACK_LAYERS: dict[type[layers.Layer], type[FeedbackLayer]] = {
+    getattr(layers, layer.__name__): layer
+    for layer in (
+        Dense,
+        EinsumDense,
+        Conv1D,
+        Conv2D,
+        Conv3D,
+        DepthwiseConv1D,
+        DepthwiseConv2D,
+        SeparableConv1D,
+        SeparableConv2D,
+        Conv1DTranspose,
+        Conv2DTranspose,
+        Conv3DTranspose,
+    )
+}
+"""The layer with a rule for each plain one."""
+
+
+class _Initial:
+    """The start of what never changes: B for feedback alignment, M for ``ss-fixed``.
+
+    Keras calls it when it makes the variable, which may be after the layer was built.
+    """
+
+    def __init__(
+        self, owner: FeedbackLayer, kernel: Kernel, number: int, attachment: Attachment
+    ) -> None:
+        self.owner, self.kernel, self.number, self.attachment = owner, kernel, number, attachment
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        rule, scale = self.attachment.rule, self.attachment.feedback_scale[self.kernel.name]
+        if rule == FeedbackAlignment(start="sign"):
+            weight = engine.as_tensor(getattr(self.owner, self.kernel.name))
+            return engine.sign(weight) * ops.cast(rounded_scale(scale, dtype), weight.dtype)
+        seed, index = self.attachment.stream
+        numbers = draw_like(
+            self.kernel,
+            str(dtype),
+            scale,
+            seed=seed,
+            index=index + self.number,
+            purpose=Purpose.FEEDBACK,
+        )
+        numbers = np.abs(numbers) if isinstance(rule, SignSymmetry) else numbers
+        return ops.convert_to_tensor(numbers, dtype=dtype)
+
+
+def _state_name(rule: Rule) -> str:
+    """Return what the rule keeps, empty if it keeps nothing."""
+    if isinstance(rule, FeedbackAlignment):
+        return "feedback"
+    if isinstance(rule, Backprop):
+        return ""
+    return {"uniform": "", "fixed": "magnitude", "batch": "feedback_stream"}[rule.magnitude]
+
+
+def _numbered(layer: FeedbackLayer, name: str) -> tuple[int, Kernel]:
+    """Return a kernel of a layer and its place among the layer's kernels."""
+    found = enumerate(kernels(cast(WeightLayer, layer)))
+    return next((number, kernel) for number, kernel in found if kernel.name == name)
+
+
+def _stream(rule: Rule, seed: Seed) -> tuple[int, int]:
+    if seed is None:
+        draws = rule.name in ("fa", "ss-fixed", "ss-batch")
+        # A rule without draws leaves Python's generator alone.
+        seed = random.randrange(2**63) if draws else 0
+    stream = tuple(seed) if isinstance(seed, tuple | list) else (seed, 0)
+    if len(stream) != 2:
+        raise SpecError(f"Expected seed as a number or (seed, index). Received: seed={seed!r}")
+    require_word("seed", stream[0])
+    require_word("index", stream[1])
+    return stream
+
+
+def _with_rule_arguments(plain: type[layers.Layer]) -> inspect.Signature:
+    rule_arguments = [
+        parameter
+        for parameter in inspect.signature(FeedbackLayer.__init__).parameters.values()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+    *own, rest = inspect.signature(plain).parameters.values()
+    return inspect.Signature([*own, *rule_arguments, rest])
+
+
+for _plain, _layer in FEEDBACK_LAYERS.items():
+    # Keras's own signature in help() and editors, whatever the installed Keras makes of it
+    _layer.__signature__ = _with_rule_arguments(_plain)  # type: ignore[attr-defined]
