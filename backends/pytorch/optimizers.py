@@ -68,6 +68,13 @@ class SGD(Optimizer):
         _require_allowed({**self.defaults, **param_group})
         super().add_param_group(param_group)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take a saved state, also one of torch's own SGD, whose groups lack our settings."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for name, value in self.defaults.items():
+                group.setdefault(name, value)
+
     @torch.no_grad()
     def step(  # type: ignore[override]  # torch declares overloads for the closure
         self, closure: Callable[[], Tensor] | None = None
