@@ -62,10 +62,10 @@ class Training:
         self.watch(position)
         while position.epoch < record.recipe.epochs:
             reached = self._round(position)
-            if not all(isfinite(total) for total in reached.sums.values()):
-                return self._write(record, position, "diverged")
             if reached.step == self._steps:
                 reached = self._finish_epoch(reached)
+            if not _is_finite(reached):
+                return self._write(record, position, "diverged")
             self.folder.save(Checkpoint(reached, self.stepper.state()))
             if reached.epoch > position.epoch:
                 record = self._write(record, reached, "running")
@@ -100,12 +100,12 @@ class Training:
             batch_size=recipe.batch_size,
         )
         counted = _Counted(batches, self.stop)
-        sums = self.stepper.train(counted, recipe.lr_at(position.epoch))
+        sums = self.stepper.train(counted, recipe.lr_at(position.epoch), position.sums)
         return position.model_copy(
             update={
                 "step": position.step + counted.count,
                 "updates": position.updates + counted.count,
-                "sums": {name: position.sums.get(name, 0.0) + sums[name] for name in sums},
+                "sums": sums,
                 "seconds": position.seconds + time.perf_counter() - began,
             }
         )
@@ -147,6 +147,14 @@ class Training:
         )
         self.folder.write_record(record)
         return record
+
+
+def _is_finite(position: Position) -> bool:
+    last = position.history[-1:]
+    losses = [
+        value for epoch in last for value in (*epoch.train.values(), *epoch.validation.values())
+    ]
+    return all(isfinite(value) for value in (*position.sums.values(), *losses))
 
 
 class _Counted:

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -16,12 +17,10 @@ from antiparallel.spec import SPEC_VERSION
 
 Status = Literal["running", "stopped", "diverged", "complete"]
 
-RECORD_VERSION = 1
-"""Version of record.json; a reader refuses any other."""
-
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # "constants": a kurtosis that does not exist is NaN, in the file too
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class LayerDiagnostics(_Frozen):
@@ -100,7 +99,7 @@ class Record(_Frozen):
     """The contents of record.json.
 
     Args:
-        version: ``RECORD_VERSION``.
+        version: Version of this format; a reader refuses any other.
         recipe: The recipe as resolved.
         overrides: What the command line changed in it.
         seed: The seed.
@@ -111,7 +110,7 @@ class Record(_Frozen):
         sessions: The processes that worked on it, first one first.
     """
 
-    version: Literal[1] = RECORD_VERSION
+    version: Literal[1] = 1
     recipe: Recipe
     overrides: dict[str, str]
     seed: int
@@ -148,12 +147,17 @@ def describe_session(stepper: dict[str, str], from_update: int) -> Session:
     }
     return Session(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=command_line(),
         host=describe_machine(),
         versions=versions,
         commit=_commit(),
         from_update=from_update,
     )
+
+
+def command_line() -> str:
+    """Return the command that started this process, as one could type it."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def describe_machine() -> str:

@@ -18,11 +18,15 @@ State = dict[str, NDArray[Any]]
 class Stepper(Protocol):
     """A network with its optimizer, built from a recipe and a seed."""
 
-    def train(self, batches: Iterable[Batch], lr: float) -> dict[str, float]:
+    def train(
+        self, batches: Iterable[Batch], lr: float, sums: Mapping[str, float]
+    ) -> dict[str, float]:
         """Make one update per batch and return sums over the pictures.
 
         ``"examples"`` is how many there were, ``"loss"`` the sum of their losses before each
         update, and any other key a sum too, such as ``"error"``, the number misclassified.
+        ``sums`` are those of the epoch's earlier batches, empty at first; each batch is added to
+        them in turn, so that the totals do not depend on where a round ended.
         """
         ...
 

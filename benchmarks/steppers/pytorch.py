@@ -33,23 +33,25 @@ class PyTorchStepper:
         self._optimizer = optimizer
         self._device = device
 
-    def train(self, batches: Iterable[Batch], lr: float) -> dict[str, float]:
+    def train(
+        self, batches: Iterable[Batch], lr: float, sums: Mapping[str, float]
+    ) -> dict[str, float]:
         """Make one update per batch; see ``Stepper``."""
         self._model.train()
         for group in self._optimizer.param_groups:
             group["lr"] = lr
-        sums = {"examples": 0.0, "loss": 0.0, "error": 0.0}
+        totals = {"examples": 0.0, "loss": 0.0, "error": 0.0, **sums}
         for batch in batches:
             images, labels = self._to_device(batch)
             logits = self._model(images)
             loss = F.cross_entropy(logits, labels)
             self._optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             self._optimizer.step()
-            sums["examples"] += len(labels)
-            sums["loss"] += loss.item() * len(labels)
-            sums["error"] += _errors(logits, labels)
-        return sums
+            totals["examples"] += len(labels)
+            totals["loss"] += loss.item() * len(labels)
+            totals["error"] += _errors(logits, labels)
+        return totals
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> dict[str, float]:
@@ -81,7 +83,8 @@ class PyTorchStepper:
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore what ``state`` returned; see ``Stepper``."""
-        model, slots = {}, {}
+        model: dict[str, Tensor] = {}
+        slots: dict[int, dict[str, Tensor]] = {}
         for name, array in state.items():
             part, _, rest = name.partition(".")
             if part == "model":
@@ -115,9 +118,7 @@ def build(recipe: Recipe, seed: int) -> PyTorchStepper:
     dataset = DATASETS[recipe.tier]()
     channels = dataset.train.images.shape[1]
     model = build_model(ConvNet(channels, dataset.classes, recipe.depth, recipe.width))
-    ap.convert(
-        model, rule=recipe.rule, overrides=recipe.overrides, scale=recipe.scale, seed=seed
-    )
+    ap.convert(model, rule=recipe.rule, overrides=recipe.overrides, scale=recipe.scale, seed=seed)
     ap.initialize(model, scale=recipe.scale, seed=seed)
     model.to(device)
     optimizer = ap.SGD(
