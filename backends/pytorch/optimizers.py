@@ -144,7 +144,7 @@ def _keep_signs(before: Tensor, after: Tensor) -> None:
     """Stop updated weights, in place, where they would reach or cross zero."""
     bound = max(SIGN_BOUND, torch.finfo(after.dtype).smallest_normal)
     crossed = before.sign() * after.sign() <= 0
-    stopped = torch.where(before >= 0, bound, -bound).to(after.dtype)
+    stopped = torch.full_like(after, bound).where(before >= 0, -bound)
     after.copy_(torch.where(crossed, stopped, after))
 
 

@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import antiparallel.torch as ap
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+
+import antiparallel.torch as ap
 from antiparallel.spec import Conv, ConvTranspose, Dense, Geometry, fan_out
 from antiparallel.spec.layers import backward
 from antiparallel.torch.layout import to_canonical
-from torch import Tensor, nn
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ import copy
 import io
 from typing import Any
 
-import antiparallel.torch as ap
 import pytest
 import torch
-from antiparallel.spec import RULES
 from torch import Tensor, nn
+
+import antiparallel.torch as ap
+from antiparallel.spec import RULES
 
 
 def through_a_file(state: Any) -> Any:
@@ -101,7 +102,7 @@ def test_feedback_that_does_not_fit_is_an_error_and_changes_nothing(
 def test_another_rules_state_is_an_unexpected_key() -> None:
     state = ap.Linear(4, 3, rule="fa").state_dict()
     for rule in ("ss", "ss-fixed", "ss-batch"):
-        with pytest.raises(RuntimeError, match='Unexpected key.*"feedback"'):
+        with pytest.raises(RuntimeError, match=r'Unexpected key.*"feedback"'):
             ap.Linear(4, 3, rule=rule).load_state_dict(state)
 
 

@@ -3,13 +3,18 @@
 import copy
 from typing import Any
 
-import antiparallel.torch as ap
 import pytest
 import torch
 from torch import Tensor, nn
 
+import antiparallel.torch as ap
+
 # torch's own warnings while it compiles
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::FutureWarning",
+    "ignore::DeprecationWarning",
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning",
+)
 
 
 def gradients(model: Any, x: Tensor) -> list[Tensor]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from antiparallel.spec import RULES, Conv, ConvTranspose, Dense, SpecError, as_rule
 from antiparallel.spec.contract import Backend, Network, SGDConfig, Weighted
 from antiparallel.spec.reference import backend as reference

@@ -4,15 +4,16 @@ import copy
 import pickle
 from typing import Any
 
-import antiparallel.torch as ap
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
+
+import antiparallel.torch as ap
 from antiparallel.spec import RULES, SpecError, UnsupportedError
 from antiparallel.spec.draws import Purpose, draw
 from antiparallel.torch.layout import from_canonical, geometry, to_canonical
-from torch import Tensor, nn
-from torch.nn.utils import parametrizations, prune
 
 
 def snapshot(model: nn.Module) -> list[Any]:
@@ -301,7 +302,7 @@ def test_a_converted_model_can_be_copied_and_pickled(
     ap.convert(small_network, name, seed=5)
     small_network(images).sum().backward()
     small_network.zero_grad()
-    copies = [copy.deepcopy(small_network), pickle.loads(pickle.dumps(small_network))]  # noqa: S301  # our own bytes
+    copies = [copy.deepcopy(small_network), pickle.loads(pickle.dumps(small_network))]
     gradients = []
     for model in (small_network, *copies):
         x = images.clone().requires_grad_()

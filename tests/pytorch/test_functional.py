@@ -2,13 +2,14 @@
 
 from typing import Any
 
-import antiparallel.torch as ap
 import pytest
 import torch
 import torch.nn.functional as F
-from antiparallel.spec import SpecError
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
+
+import antiparallel.torch as ap
+from antiparallel.spec import SpecError
 
 PAIRS = [
     (ap.functional.linear, F.linear, (2, 5), (3, 5)),

@@ -2,16 +2,17 @@
 
 import copy
 
-import antiparallel.torch as ap
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+import antiparallel.torch as ap
 from antiparallel.spec import SpecError, UnsupportedError, feedback_scale
 from antiparallel.spec.diagnostics import diagnose
 from antiparallel.spec.draws import Purpose, draw
 from antiparallel.torch.layout import geometry, to_canonical
-from torch import nn
-from torch.nn.utils import parametrizations
 
 
 @pytest.mark.clause("I1", "D2")

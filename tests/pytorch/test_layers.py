@@ -3,13 +3,14 @@
 import inspect
 from typing import Any
 
-import antiparallel.torch as ap
 import pytest
 import torch
 import torch.nn.functional as F
-from antiparallel.spec import RULES, SpecError
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+import antiparallel.torch as ap
+from antiparallel.spec import RULES, SpecError
 
 
 def error_sent(layer: Any, x: Tensor, error: Tensor) -> Tensor:

@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import antiparallel.torch as ap
 import pytest
 import timm
 import torch
-from antiparallel.torch.layers import FEEDBACK_LAYERS
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.regnet import BlockParams
+
+import antiparallel.torch as ap
+from antiparallel.torch.layers import FEEDBACK_LAYERS
 
 CLASSIFIERS = models.list_models(module=models)
 DETECTORS = models.list_models(module=models.detection)

@@ -3,14 +3,15 @@
 import copy
 from typing import Any
 
-import antiparallel.torch as ap
 import numpy as np
 import pytest
 import torch
-from antiparallel.spec import SpecError, UnsupportedError
-from antiparallel.spec.contract import SGDConfig
-from antiparallel.spec.sgd import SGD as ReferenceSGD
 from torch import nn
+
+import antiparallel.torch as ap
+from antiparallel.spec import SpecError, UnsupportedError
+from antiparallel.spec import sgd as reference
+from antiparallel.spec.contract import SGDConfig
 
 CONFIGS = [
     {"lr": 0.1},
@@ -37,7 +38,7 @@ def test_every_step_is_the_specifications(
     own = parameters()
     options = {**config, "batch_manhattan": batch_manhattan, "keep_signs": keep_signs}
     optimizer = ap.SGD(own.values(), **options)
-    reference = ReferenceSGD(
+    expected_optimizer = reference.SGD(
         SGDConfig(**options), {name: p.detach().numpy() for name, p in own.items()}, ["bias"]
     )
     for _ in range(20):
@@ -45,7 +46,7 @@ def test_every_step_is_the_specifications(
         for name, parameter in own.items():
             parameter.grad = gradients[name]
         optimizer.step()
-        expected = reference.step({name: g.numpy() for name, g in gradients.items()})
+        expected = expected_optimizer.step({name: g.numpy() for name, g in gradients.items()})
         for name, parameter in own.items():
             # a few roundings of numbers of size ten
             assert np.allclose(parameter.detach().numpy(), expected[name], rtol=0, atol=1e-14)

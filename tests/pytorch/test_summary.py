@@ -1,9 +1,10 @@
 """The table of a model's weight layers."""
 
-import antiparallel.torch as ap
 import pytest
 import torch
 from torch import nn
+
+import antiparallel.torch as ap
 
 
 def test_every_weight_layer_is_listed_with_rule_lambda_and_feedback(
@@ -86,17 +87,42 @@ class Reader(nn.Module):
     def init_weights(self) -> None:
         self.started.weight.data.fill_(1.0)
 
+    def average(self) -> None:
+        with torch.no_grad():
+            self.started.weight.mul_(0.5).add_(self.metadata.weight, alpha=0.5)
+
+    @torch.no_grad()
+    def norm(self) -> torch.Tensor:
+        return self.metadata.weight.norm()
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x.to(self.metadata.weight.dtype).reshape(-1, self.metadata.weight.shape[1])
         x = self.started(self.metadata(x))
         return x @ self.values.weight.t() @ self.nested.inner.weight
 
 
-def test_reading_a_weights_values_is_found_reading_its_metadata_or_initialising_it_is_not() -> None:
+def test_a_read_that_a_gradient_meets_is_found_and_no_other() -> None:
     table = ap.summary(ap.convert(Reader()))
     assert [row.name for row in table.rows if row.converted] == ["metadata", "started"]
     assert "Reader.forward" in table["values"].reason
     assert "Reader.forward" in table["nested.inner"].reason
+
+
+class CallsItsParent(nn.MultiheadAttention):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # on purpose
+        return super().forward(x, x, x)[0]
+
+
+class ReplacesItsParent(nn.MultiheadAttention):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # on purpose
+        return self.out_proj(x)
+
+
+def test_an_inherited_read_counts_unless_it_is_overridden() -> None:
+    kinds = (CallsItsParent, ReplacesItsParent)
+    calls, replaces = (ap.summary(kind(4, 2))["out_proj"].reason for kind in kinds)
+    assert "read by MultiheadAttention.forward" in calls
+    assert "a subclass of Linear" in replaces
 
 
 def test_the_fast_path_of_torchs_encoder_is_no_obstacle() -> None:

@@ -3,14 +3,15 @@
 import copy
 from typing import Any
 
-import antiparallel.torch as ap
 import pytest
 import torch
 import torch.nn.functional as F
-from antiparallel.spec import RULES, SpecError
-from antiparallel.torch.verify import FeedbackError
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+import antiparallel.torch as ap
+from antiparallel.spec import RULES, SpecError
+from antiparallel.torch.verify import FeedbackError
 
 
 @pytest.mark.parametrize("name", RULES)
