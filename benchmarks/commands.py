@@ -8,6 +8,7 @@
 import importlib.metadata
 import os
 import sys
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -126,6 +127,7 @@ def reproduce(
 
         antiparallel reproduce digits --set epochs=3 --out runs/short
     """
+    began = time.perf_counter()
     folder = out or Path("runs") / tier
     jobs = plan(
         tier,
@@ -140,6 +142,7 @@ def reproduce(
     _exit_if_stopped(signals)
     _report(records, folder / "report")
     print_written("Runs:", [folder / "runs"])
+    console.print(f"Done in {time.perf_counter() - began:.0f} s.", highlight=False)
     if any(record.status == "diverged" for record in records):
         raise typer.Exit(DIVERGED)
 

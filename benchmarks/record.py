@@ -40,7 +40,7 @@ class Epoch(_Frozen):
         train: Means over the training pictures, each before the update it took part in.
         validation: Means over the validation pictures, after the epoch.
         diagnostics: Per weight layer, after the epoch.
-        seconds: Time spent in it by the process that finished it.
+        seconds: Time spent in it: training, validation, saving; work lost to a kill not counted.
         ended: When it ended, seconds since 1970.
     """
 
@@ -63,7 +63,7 @@ class Position(_Frozen):
         sums: Sums over the pictures of the epoch that has begun.
         seconds: Time spent in the epoch that has begun.
         history: The epochs completed.
-        predictions: After the last epoch: the class each validation picture is taken for.
+        predictions: The class that each validation picture was last taken for.
     """
 
     epoch: int = 0
@@ -176,9 +176,15 @@ def _processor() -> str:
 
 def _commit() -> str | None:
     """Return the commit of the checkout this module is in, None for an installed wheel."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    return _git("describe", "--always", "--dirty")
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:
         return None
-    return answer.stdout.strip() or None if answer.returncode == 0 else None
+    return answer.stdout.strip() if answer.returncode == 0 else None

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from antiparallel.benchmarks.data import Batch
@@ -13,6 +12,18 @@ from antiparallel.spec import SpecError
 from antiparallel.spec.contract import Diagnostics
 
 State = dict[str, NDArray[Any]]
+
+
+class Evaluation(NamedTuple):
+    """What a network makes of pictures.
+
+    Args:
+        metrics: Means over the pictures, under the same names as in training.
+        predictions: The class that each picture is taken for, in order.
+    """
+
+    metrics: dict[str, float]
+    predictions: list[int]
 
 
 class Stepper(Protocol):
@@ -30,12 +41,8 @@ class Stepper(Protocol):
         """
         ...
 
-    def evaluate(self, batch: Batch) -> dict[str, float]:
-        """Return means over the pictures, under the same names, without learning."""
-        ...
-
-    def predict(self, images: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Return the class that each picture is taken for, ``(batch,)``."""
+    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
+        """Look at pictures without learning."""
         ...
 
     def state(self) -> State:

@@ -32,6 +32,7 @@ def print_section(section: Section) -> None:
     table = Table(title=f"{section.experiment.name}: {SPREAD}", title_justify="left")
     for header, right in (
         ("Setting", False),
+        ("Name", False),
         ("Val. error %", True),
         ("Train error %", True),
         ("n", True),
@@ -42,6 +43,7 @@ def print_section(section: Section) -> None:
         remark = note(result)
         table.add_row(
             result.title + (f"\n[red]{escape(remark)}[/]" if remark else ""),
+            result.setting,
             percent(result.error()),
             percent(result.error("train")),
             str(len(result.runs)),

@@ -73,7 +73,7 @@ def _curves(experiment: Experiment) -> Figure:
         look, errors = LOOKS.get(result.setting, _OTHER), result.curves()
         epochs = np.arange(1, errors.shape[1] + 1)
         mean = errors.mean(0)
-        axes.plot(epochs, np.maximum(mean, floor), look.dashes, color=look.color, lw=2)
+        axes.plot(epochs, np.maximum(mean, floor), look.dashes, color=look.color, lw=2, marker=".")
         low, high = np.maximum(errors.min(0), floor), np.maximum(errors.max(0), floor)
         axes.fill_between(epochs, low, high, color=look.color, alpha=0.15, lw=0)
         ends[result.setting] = (f"{result.setting}  {mean[-1]:.2f} %", max(mean[-1], floor))

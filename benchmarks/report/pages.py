@@ -22,7 +22,8 @@ SPREAD = "mean +- sample standard deviation over seeds"
 
 CAPTIONS = {
     "curves": "In the form of the paper's Figure 1: top-1 validation error after each epoch. "
-    "Line: mean over seeds. Band: from the best seed to the worst.",
+    "Line: mean over seeds. Band: from the best seed to the worst. "
+    "An error of zero is drawn at the lower edge.",
     "diagnostics": "In the form of the paper's Figure 3: weights and feedback after the last "
     "epoch, layer by layer. Bars: one standard deviation over seeds.",
     "pictures": "Real validation pictures, those that the networks found hardest, and what each "

@@ -141,11 +141,11 @@ def gather(records: Sequence[Record]) -> list[Experiment]:
 def _settings(records: list[Record]) -> tuple[SettingResult, ...]:
     by_setting: dict[str, dict[int, Record]] = defaultdict(dict)
     for record in records:
-        _require_comparable(record, records[0])
+        _require_comparable(records[0], record)
         if record.seed in by_setting[record.recipe.setting]:
             raise SpecError(f"Expected each run once. Received: {record.name} twice")
         for earlier in by_setting[record.recipe.setting].values():
-            _require_comparable(record, earlier)
+            _require_comparable(earlier, record)
         by_setting[record.recipe.setting][record.seed] = record
     order = [*SETTINGS, *sorted(set(by_setting) - set(SETTINGS))]
     return tuple(_result(name, by_setting[name]) for name in order if name in by_setting)

@@ -15,7 +15,7 @@ from antiparallel.benchmarks.loop import Training
 from antiparallel.benchmarks.recipes import RECIPES, Recipe
 from antiparallel.benchmarks.record import Position, Record
 from antiparallel.benchmarks.run_folder import RunFolder
-from antiparallel.benchmarks.stepper import State
+from antiparallel.benchmarks.stepper import Evaluation, State
 from antiparallel.benchmarks.train import never, unwatched
 from antiparallel.spec.contract import Diagnostics
 
@@ -52,13 +52,15 @@ class SoftmaxRegression:
             self.updates += 1
         return totals
 
-    def evaluate(self, batch: Batch) -> dict[str, float]:
-        _, probabilities, losses = self._forward(batch)
-        error = float((probabilities.argmax(1) != batch.labels).mean())
-        return {"loss": float(losses.mean()), "error": error}
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        return (images.reshape(len(images), -1) @ self.weight.T).argmax(1)
+    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
+        totals, predictions = {"loss": 0.0, "error": 0.0}, []
+        for batch in batches:
+            _, probabilities, losses = self._forward(batch)
+            totals["loss"] += float(losses.sum())
+            totals["error"] += float((probabilities.argmax(1) != batch.labels).sum())
+            predictions += probabilities.argmax(1).tolist()
+        means = {name: total / len(predictions) for name, total in totals.items()}
+        return Evaluation(means, predictions)
 
     def state(self) -> State:
         return {"weight": self.weight.copy(), "updates": np.array(self.updates)}

@@ -13,13 +13,15 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import antiparallel.benchmarks.events
-import antiparallel.benchmarks.steppers.pytorch  # noqa: F401 - imported once, before the forks
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.benchmarks.train import train
+
+import_module("antiparallel.benchmarks.events")  # the slow imports, once, before the forks
+import_module("antiparallel.benchmarks.steppers.pytorch")
 
 
 NEVER = ("never", -1)

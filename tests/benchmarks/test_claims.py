@@ -21,7 +21,11 @@ AS_IN_THE_PAPER = {
 
 def experiment(errors: dict[str, list[float]]):
     return gather(
-        [run(setting, seed, error) for setting in errors for seed, error in enumerate(errors[setting])]
+        [
+            run(setting, seed, error)
+            for setting in errors
+            for seed, error in enumerate(errors[setting])
+        ]
     )[0]
 
 

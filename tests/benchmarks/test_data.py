@@ -56,6 +56,14 @@ def test_beginning_in_the_middle_of_an_epoch_gives_the_same_batches():
         assert (one.labels == other.labels).all()
 
 
+def test_validation_shows_every_picture_in_order():
+    shown = list(digits().validation_batches(150))
+    assert [len(batch.labels) for batch in shown] == [150, 150, 100]
+    for part in (0, 1):
+        whole = np.concatenate([batch[part] for batch in shown])
+        assert (whole == digits().validation[part]).all()
+
+
 def test_an_epoch_shows_no_picture_twice():
     labels = np.concatenate([batch.labels for batch in batches()])
     pictures = np.concatenate([batch.images for batch in batches()]).reshape(1350, -1)

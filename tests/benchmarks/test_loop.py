@@ -66,9 +66,7 @@ def test_a_stop_takes_effect_before_the_next_update(
     tmp_path: Path, train_linear: TrainLinear, softmax_regression
 ):
     stepper, seen = softmax_regression(), []
-    train_linear(
-        tmp_path, stepper=stepper, stop=lambda: stepper.updates == 3, watch=seen.append
-    )
+    train_linear(tmp_path, stepper=stepper, stop=lambda: stepper.updates == 3, watch=seen.append)
     assert stepper.updates == 3
     assert seen[-1].updates == 3
 

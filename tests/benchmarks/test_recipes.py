@@ -101,5 +101,5 @@ def test_an_assignment_without_equals_is_refused():
 def test_an_unknown_recipe_or_tier_is_refused_with_the_known_ones():
     with pytest.raises(SpecError, match=r"digits/convnet-bp.*Received: recipe='resnet'"):
         find_recipe("resnet")
-    with pytest.raises(SpecError, match="digits. Received: tier='huge'"):
+    with pytest.raises(SpecError, match=r"digits\. Received: tier='huge'"):
         tier_recipes("huge")
