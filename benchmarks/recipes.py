@@ -38,7 +38,7 @@ class Recipe(BaseModel):
     Args:
         tier: Data and size of the experiment.
         model: Network.
-        setting: A key of ``SETTINGS``, or a name of the user's own.
+        setting: A key of ``SETTINGS``, or a name of the user's own in ``a-z0-9.-``.
         depth: Convolutions of the network.
         width: Channels of every convolution.
         rule: Short name of the learning rule.
@@ -59,7 +59,7 @@ class Recipe(BaseModel):
 
     tier: Literal["digits"]
     model: Literal["convnet"]
-    setting: str
+    setting: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     rule: str
     overrides: dict[str, str] = {}
     scale: Scale = "paper"

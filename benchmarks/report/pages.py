@@ -190,7 +190,7 @@ def _unique(values: Any) -> list[str]:
 
 def _render(template: str, shown: list[dict[str, Any]]) -> str:
     environment = Environment(
-        loader=PackageLoader("antiparallel.benchmarks.report"),
+        loader=PackageLoader("antiparallel.benchmarks.report", package_path=""),
         autoescape=template.endswith(".html.j2"),
         undefined=StrictUndefined,
         trim_blocks=True,

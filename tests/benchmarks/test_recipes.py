@@ -85,6 +85,7 @@ def test_the_learning_rate_falls_by_ten_at_each_drop():
         ({"overrides": "fc:hebb"}, "hebb"),
         ({"scale": "large"}, "Received: scale='large'"),
         ({"rule": "fa"}, "--set setting="),
+        ({"setting": "../elsewhere"}, "Received: setting='../elsewhere'"),
     ],
 )
 def test_an_override_that_makes_no_sense_is_refused(overrides: dict[str, str], message: str):
