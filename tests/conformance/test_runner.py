@@ -3,13 +3,14 @@
 import dataclasses
 import re
 
+import numpy as np
 import pytest
 from mutants import all_mutants, shapes
 from mutants.sinful import SinfulBackend
 
 from antiparallel.conformance import all_checks, check_backend
 from antiparallel.conformance.clauses import clauses
-from antiparallel.spec import SpecError, UnsupportedError
+from antiparallel.spec import SpecError, UnsupportedError, as_rule
 
 DENSE = "check_forward_of_dense_layers"
 CAPABILITIES = "check_capabilities_work_or_are_refused"
@@ -22,9 +23,14 @@ class WithoutSSBatch(SinfulBackend):
     unsupported = {"rule-ss-batch": "Nothing counts its backward passes."}  # noqa: RUF012
 
     def layer(self, geometry, weight, bias, rule, **options):
-        if rule in ("ss-batch", "brsf"):
+        if as_rule(rule).name == "ss-batch":
             raise UnsupportedError(self.unsupported["rule-ss-batch"])
         return super().layer(geometry, weight, bias, rule, **options)
+
+    def train(self, network, batches, config, *, seed=0):
+        if any(getattr(layer, "rule", None) == as_rule("ss-batch") for layer in network.layers):
+            raise UnsupportedError(self.unsupported["rule-ss-batch"])
+        return super().train(network, batches, config, seed=seed)
 
 
 def statuses(backend, **options):
@@ -160,7 +166,7 @@ def test_a_backend_that_answers_differently_each_time_is_said_to_do_so():
 
         def layer(self, geometry, weight, bias, rule, **options):
             Moody.calls += 1
-            moved = weight + 1 if Moody.calls == 5 else weight
+            moved = np.full_like(weight, 3) if Moody.calls == 10 else weight
             return super().layer(geometry, moved, bias, rule, **options)
 
     (record,) = check_backend(Moody(), only=[DENSE])
