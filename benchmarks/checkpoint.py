@@ -20,7 +20,7 @@ _KEEP = 2
 
 
 class _Manifest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
     position: Position
     state_sha256: str

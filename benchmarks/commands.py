@@ -8,11 +8,14 @@
 import importlib.metadata
 import os
 import sys
+import time
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from antiparallel.benchmarks.conformance import check_conformance
 from antiparallel.benchmarks.recipes import (
     RECIPES,
     TIERS,
@@ -40,6 +43,15 @@ from antiparallel.benchmarks.train import train as train_recipe
 from antiparallel.spec import SPEC_VERSION, SpecError
 
 DIVERGED = 3
+
+
+class Profile(StrEnum):
+    """The conformance suite's profiles, by their names there."""
+
+    quick = "quick"
+    default = "default"
+    thorough = "thorough"
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -107,7 +119,7 @@ def reproduce(
     Interrupted (Ctrl-C, kill, power), the same command goes on where it stopped; runs that are
     complete in the folder are not run again.
 
-    Examples:
+    For example:
 
         antiparallel reproduce digits
 
@@ -115,6 +127,7 @@ def reproduce(
 
         antiparallel reproduce digits --set epochs=3 --out runs/short
     """
+    began = time.perf_counter()
     folder = out or Path("runs") / tier
     jobs = plan(
         tier,
@@ -125,12 +138,11 @@ def reproduce(
     )
     with Signals().caught() as signals, progress_bars() as progress:
         bars = Bars(progress, jobs)
-        records = run_jobs(
-            jobs, processes=processes or _cores(), signals=signals, watch=bars.watch
-        )
+        records = run_jobs(jobs, processes=processes or _cores(), signals=signals, watch=bars.watch)
     _exit_if_stopped(signals)
     _report(records, folder / "report")
     print_written("Runs:", [folder / "runs"])
+    console.print(f"Done in {time.perf_counter() - began:.0f} s.", highlight=False)
     if any(record.status == "diverged" for record in records):
         raise typer.Exit(DIVERGED)
 
@@ -151,17 +163,19 @@ def train(
     The run's folder gets record.json, checkpoints, and events for TensorBoard. A run that was
     stopped or killed goes on with --resume, to the same result bit for bit.
 
-    Examples:
+    For example:
 
         antiparallel train digits/convnet-ss
 
-        antiparallel train digits/convnet-fa --seed 3 --set depth=4 --set epochs=20 --out runs/fa4
+        antiparallel train digits/convnet-fa --seed 3 --set epochs=20 --out runs/fa
 
-        antiparallel train digits/convnet-fa --seed 3 --set depth=4 --set epochs=20 --out runs/fa4 --resume
-    """  # noqa: E501 - an example to paste stays on its line
+        antiparallel train digits/convnet-fa --seed 3 --set epochs=20 --out runs/fa --resume
+
+        antiparallel train digits/convnet-ss --set rule=ss-fixed --set setting=ss-fixed
+    """
     overrides = parse_overrides(settings or [])
     resolved = override(find_recipe(recipe), overrides)
-    folder = out or Path("runs") / recipe / backend / f"seed-{seed}"
+    folder = out or Path("runs") / resolved.name / backend / f"seed-{seed}"
     with Signals().caught() as signals, progress_bars() as progress:
         task = progress.add_task(f"{recipe} seed {seed}", total=resolved.epochs, remark="")
 
@@ -193,13 +207,35 @@ def report(
 ) -> None:
     """Report on runs: table, figures, claims with verdicts.
 
-    Examples:
+    For example:
 
         antiparallel report runs/digits
 
         antiparallel report runs/digits/runs/torch/convnet-ss runs/mine --out runs/compared
     """
     _report(find_records(runs), out)
+
+
+@app.command()
+def conformance(
+    backend: Annotated[str, typer.Option(help="A registered backend, or MODULE:OBJECT.")] = "torch",
+    profile: Annotated[
+        Profile, typer.Option(help="How many examples each check gets.")
+    ] = Profile.default,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Name of a check to run; repeatable. Default: all.")
+    ] = None,
+) -> None:
+    """Check whether a backend follows the specification; exit code 1 if it does not.
+
+    For example:
+
+        antiparallel conformance
+
+        antiparallel conformance --backend my_package.backend:backend --profile quick
+    """
+    if not check_conformance(backend, profile.value, only or []):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -56,6 +56,12 @@ class Dataset(NamedTuple):
             chosen = permutation[step * batch_size : (step + 1) * batch_size]
             yield Batch(self.train.images[chosen], self.train.labels[chosen])
 
+    def validation_batches(self, batch_size: int) -> Iterator[Batch]:
+        """Yield all validation pictures in their order; the last batch may be smaller."""
+        images, labels = self.validation
+        for start in range(0, len(labels), batch_size):
+            yield Batch(images[start : start + batch_size], labels[start : start + batch_size])
+
 
 def order(size: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
     """Return the order in which an epoch shows the training pictures.

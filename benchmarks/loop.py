@@ -60,12 +60,13 @@ class Training:
         record = self.record.model_copy(update={"sessions": (*self.record.sessions, session)})
         record = self._write(record, position, "running")
         self.watch(position)
+        clock = _Clock()
         while position.epoch < record.recipe.epochs:
-            reached = self._round(position)
-            if not all(isfinite(total) for total in reached.sums.values()):
-                return self._write(record, position, "diverged")
+            reached = self._round(position, clock)
             if reached.step == self._steps:
-                reached = self._finish_epoch(reached)
+                reached = self._finish_epoch(reached, clock)
+            if not _is_finite(reached):
+                return self._write(record, position, "diverged")
             self.folder.save(Checkpoint(reached, self.stepper.state()))
             if reached.epoch > position.epoch:
                 record = self._write(record, reached, "running")
@@ -87,9 +88,9 @@ class Training:
         self.stepper.load_state(checkpoint.state)
         return checkpoint.position
 
-    def _round(self, position: Position) -> Position:
+    def _round(self, position: Position, clock: "_Clock") -> Position:
         """Train to the next multiple of ``checkpoint_every``, to the epoch's end or to a stop."""
-        recipe, began = self.record.recipe, time.perf_counter()
+        recipe = self.record.recipe
         every = recipe.checkpoint_every
         end = min((position.step // every + 1) * every, self._steps)
         batches = self.dataset.train_batches(
@@ -100,40 +101,37 @@ class Training:
             batch_size=recipe.batch_size,
         )
         counted = _Counted(batches, self.stop)
-        sums = self.stepper.train(counted, recipe.lr_at(position.epoch))
+        sums = self.stepper.train(counted, recipe.lr_at(position.epoch), position.sums)
         return position.model_copy(
             update={
                 "step": position.step + counted.count,
                 "updates": position.updates + counted.count,
-                "sums": {name: position.sums.get(name, 0.0) + sums[name] for name in sums},
-                "seconds": position.seconds + time.perf_counter() - began,
+                "sums": sums,
+                "seconds": position.seconds + clock.lap(),
             }
         )
 
-    def _finish_epoch(self, position: Position) -> Position:
-        began = time.perf_counter()
-        recipe, held_out = self.record.recipe, self.dataset.validation
+    def _finish_epoch(self, position: Position, clock: "_Clock") -> Position:
+        recipe = self.record.recipe
         means = {name: total / position.sums["examples"] for name, total in position.sums.items()}
-        validation = self.stepper.evaluate(held_out)
+        evaluation = self.stepper.evaluate(self.dataset.validation_batches(recipe.batch_size))
         diagnostics = self.stepper.diagnostics()
-        last = position.epoch + 1 == recipe.epochs
-        predictions = self.stepper.predict(held_out.images).tolist() if last else ()
         epoch = Epoch(
             epoch=position.epoch,
             lr=recipe.lr_at(position.epoch),
             train={name: mean for name, mean in means.items() if name != "examples"},
-            validation=validation,
+            validation=evaluation.metrics,
             diagnostics={
                 layer: LayerDiagnostics(**found._asdict()) for layer, found in diagnostics.items()
             },
-            seconds=position.seconds + time.perf_counter() - began,
+            seconds=position.seconds + clock.lap(),
             ended=time.time(),
         )
         return Position(
             epoch=position.epoch + 1,
             updates=position.updates,
             history=(*position.history, epoch),
-            predictions=tuple(predictions),
+            predictions=tuple(evaluation.predictions),
         )
 
     def _write(self, record: Record, position: Position, status: Status) -> Record:
@@ -147,6 +145,27 @@ class Training:
         )
         self.folder.write_record(record)
         return record
+
+
+class _Clock:
+    """Time since the last lap, so that saving counts too: in the round that follows."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    def lap(self) -> float:
+        """Return the seconds since the last lap, and begin another."""
+        now = time.perf_counter()
+        seconds, self._since = now - self._since, now
+        return seconds
+
+
+def _is_finite(position: Position) -> bool:
+    last = position.history[-1:]
+    losses = [
+        value for epoch in last for value in (*epoch.train.values(), *epoch.validation.values())
+    ]
+    return all(isfinite(value) for value in (*position.sums.values(), *losses))
 
 
 class _Counted:

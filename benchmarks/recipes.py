@@ -7,8 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from antiparallel.spec import Scale, SpecError, as_rule
 
-IDENTITY = ("tier", "model", "setting")
-"""Fields that name a recipe; every other field can be overridden on the command line."""
+_FIXED = ("tier", "model")
+"""Fields that say which experiment a recipe belongs to; every other one can be overridden."""
+
+COMPARED = ("setting", "rule", "overrides")
+"""Fields in which the recipes of one experiment differ from each other."""
 
 
 class Setting(NamedTuple):
@@ -35,7 +38,7 @@ class Recipe(BaseModel):
     Args:
         tier: Data and size of the experiment.
         model: Network.
-        setting: A key of ``SETTINGS``, or a name of the user's own.
+        setting: A key of ``SETTINGS``, or a name of the user's own in ``a-z0-9.-``.
         depth: Convolutions of the network.
         width: Channels of every convolution.
         rule: Short name of the learning rule.
@@ -56,7 +59,7 @@ class Recipe(BaseModel):
 
     tier: Literal["digits"]
     model: Literal["convnet"]
-    setting: str
+    setting: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     rule: str
     overrides: dict[str, str] = {}
     scale: Scale = "paper"
@@ -163,19 +166,29 @@ def override(recipe: Recipe, overrides: Mapping[str, str]) -> Recipe:
             ``pattern:rule`` pairs with commas (``overrides``).
 
     Raises:
-        SpecError: A field is unknown or names the recipe, or a value is not allowed there.
+        SpecError: A field is unknown or fixed, a value is not allowed there, or the rules are
+            others but the setting keeps its name, so that tables would mix it with the original.
     """
-    fields = [field for field in Recipe.model_fields if field not in IDENTITY]
+    fields = [field for field in Recipe.model_fields if field not in _FIXED]
     for field in overrides:
         if field not in fields:
             raise SpecError(f"Expected one of the fields {', '.join(fields)}. Received: {field}")
     values = {field: _parse(field, text) for field, text in overrides.items()}
     try:
-        return Recipe.model_validate(recipe.model_dump() | values)
+        changed = Recipe.model_validate(recipe.model_dump() | values)
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0])
-        raise SpecError(f"{first['msg']}. Received: {field}={overrides.get(field)!r}") from error
+        raise SpecError(
+            f"{field}: {first['msg']}. Received: {field}={overrides.get(field)!r}"
+        ) from error
+    others = (changed.rule, changed.overrides) != (recipe.rule, recipe.overrides)
+    if others and changed.setting == recipe.setting:
+        raise SpecError(
+            "Expected a name for the setting, as in --set setting=mine, since its rules change. "
+            f"Received: rule={changed.rule!r}, overrides={changed.overrides}"
+        )
+    return changed
 
 
 def _parse(field: str, text: str) -> Any:

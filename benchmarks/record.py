@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -16,12 +17,10 @@ from antiparallel.spec import SPEC_VERSION
 
 Status = Literal["running", "stopped", "diverged", "complete"]
 
-RECORD_VERSION = 1
-"""Version of record.json; a reader refuses any other."""
-
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # "constants": a kurtosis that does not exist is NaN, in the file too
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class LayerDiagnostics(_Frozen):
@@ -41,7 +40,7 @@ class Epoch(_Frozen):
         train: Means over the training pictures, each before the update it took part in.
         validation: Means over the validation pictures, after the epoch.
         diagnostics: Per weight layer, after the epoch.
-        seconds: Time spent in it by the process that finished it.
+        seconds: Time spent in it: training, validation, saving; work lost to a kill not counted.
         ended: When it ended, seconds since 1970.
     """
 
@@ -64,7 +63,7 @@ class Position(_Frozen):
         sums: Sums over the pictures of the epoch that has begun.
         seconds: Time spent in the epoch that has begun.
         history: The epochs completed.
-        predictions: After the last epoch: the class each validation picture is taken for.
+        predictions: The class that each validation picture was last taken for.
     """
 
     epoch: int = 0
@@ -100,7 +99,7 @@ class Record(_Frozen):
     """The contents of record.json.
 
     Args:
-        version: ``RECORD_VERSION``.
+        version: Version of this format; a reader refuses any other.
         recipe: The recipe as resolved.
         overrides: What the command line changed in it.
         seed: The seed.
@@ -111,7 +110,7 @@ class Record(_Frozen):
         sessions: The processes that worked on it, first one first.
     """
 
-    version: Literal[1] = RECORD_VERSION
+    version: Literal[1] = 1
     recipe: Recipe
     overrides: dict[str, str]
     seed: int
@@ -148,12 +147,17 @@ def describe_session(stepper: dict[str, str], from_update: int) -> Session:
     }
     return Session(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=command_line(),
         host=describe_machine(),
         versions=versions,
         commit=_commit(),
         from_update=from_update,
     )
+
+
+def command_line() -> str:
+    """Return the command that started this process, as one could type it."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def describe_machine() -> str:
@@ -172,9 +176,15 @@ def _processor() -> str:
 
 def _commit() -> str | None:
     """Return the commit of the checkout this module is in, None for an installed wheel."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    return _git("describe", "--always", "--dirty")
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:
         return None
-    return answer.stdout.strip() or None if answer.returncode == 0 else None
+    return answer.stdout.strip() if answer.returncode == 0 else None

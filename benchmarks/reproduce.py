@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from antiparallel.benchmarks.files import write_atomically
-from antiparallel.benchmarks.recipes import Recipe, override, tier_recipes
+from antiparallel.benchmarks.recipes import COMPARED, Recipe, override, tier_recipes
 from antiparallel.benchmarks.record import Position, Record
 from antiparallel.benchmarks.signals import CAUGHT, Signals
 from antiparallel.benchmarks.stepper import require_backend
@@ -80,6 +80,11 @@ def plan(
         raise SpecError(f"Expected at least one seed. Received: seeds={seeds}")
     for backend in backends:
         require_backend(backend)
+    if compared := sorted(set(overrides) & set(COMPARED)):
+        raise SpecError(
+            f"Expected no override of what the tier compares ({', '.join(COMPARED)}); use train. "
+            f"Received: {', '.join(compared)}"
+        )
     recipes = [override(recipe, overrides) for recipe in tier_recipes(tier)]
     mark = _Mark(tier=tier, overrides=dict(overrides))
     _require_ours(out, mark)
@@ -99,7 +104,9 @@ def plan(
     ]
 
 
-def run_jobs(jobs: Sequence[Job], *, processes: int, signals: Signals, watch: Watch) -> list[Record]:
+def run_jobs(
+    jobs: Sequence[Job], *, processes: int, signals: Signals, watch: Watch
+) -> list[Record]:
     """Run jobs in worker processes; finished ones are not run again, begun ones go on.
 
     Args:
@@ -155,7 +162,9 @@ class _Pool:
             except EOFError as error:
                 raise RuntimeError("A worker process was killed; its run can be resumed") from error
             if isinstance(message, _Failed):
-                raise SpecError(message.refusal) if message.refusal else RuntimeError(message.report)
+                raise (
+                    SpecError(message.refusal) if message.refusal else RuntimeError(message.report)
+                )
             self._watch(message)
             if isinstance(message, Finished):
                 self.records[message.job.out] = message.record
@@ -222,10 +231,11 @@ def _run(job: Job, signals: Signals, connection: Connection) -> Finished | _Fail
 
 def _require_ours(out: Path, mark: _Mark) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
+        return  # nothing there yet
     if not (out / _MARK).is_file():
         raise SpecError(
-            f"Expected a new or empty folder, or an earlier reproduction. Received: out={str(out)!r}"
+            f"Expected a new or empty folder, or one of an earlier reproduction. "
+            f"Received: out={str(out)!r}"
         )
     try:
         found = _Mark.model_validate_json((out / _MARK).read_bytes())

@@ -9,9 +9,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from antiparallel.benchmarks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from antiparallel.benchmarks.events import write_events
 from antiparallel.benchmarks.files import write_atomically
-from antiparallel.benchmarks.record import Record
+from antiparallel.benchmarks.record import Record, command_line
 from antiparallel.spec import SpecError
 
 _RECORD, _LOCK, _CHECKPOINTS = "record.json", "lock", "checkpoints"
@@ -35,7 +34,8 @@ class RunFolder:
         Raises:
             SpecError: Another process holds it, or it is not a run's folder.
         """
-        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / _LOCK).exists():
+        foreign = self.path.is_dir() and any(self.path.iterdir())
+        if self.path.is_file() or (foreign and not (self.path / _LOCK).exists()):
             raise SpecError(
                 f"Expected a new or empty folder, or a run. Received: folder={str(self.path)!r}"
             )
@@ -50,7 +50,7 @@ class RunFolder:
                     f"Received: folder={str(self.path)!r}"
                 ) from error
             lock.truncate(0)
-            lock.write(str(os.getpid()))
+            lock.write(f"{os.getpid()} ({command_line()})")
             lock.flush()
             yield
 
@@ -81,6 +81,9 @@ class RunFolder:
 
     def write_record(self, record: Record) -> None:
         """Replace the record, and the events that follow from it."""
+        # tensorboardX imports torch where there is one: not for those who only read records.
+        from antiparallel.benchmarks.events import write_events
+
         write_atomically(self.path / _RECORD, (record.model_dump_json(indent=1) + "\n").encode())
         write_events(self.path / _EVENTS, record.epochs)
 

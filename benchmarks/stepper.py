@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from antiparallel.benchmarks.data import Batch
@@ -15,23 +14,35 @@ from antiparallel.spec.contract import Diagnostics
 State = dict[str, NDArray[Any]]
 
 
+class Evaluation(NamedTuple):
+    """What a network makes of pictures.
+
+    Args:
+        metrics: Means over the pictures, under the same names as in training.
+        predictions: The class that each picture is taken for, in order.
+    """
+
+    metrics: dict[str, float]
+    predictions: list[int]
+
+
 class Stepper(Protocol):
     """A network with its optimizer, built from a recipe and a seed."""
 
-    def train(self, batches: Iterable[Batch], lr: float) -> dict[str, float]:
+    def train(
+        self, batches: Iterable[Batch], lr: float, sums: Mapping[str, float]
+    ) -> dict[str, float]:
         """Make one update per batch and return sums over the pictures.
 
         ``"examples"`` is how many there were, ``"loss"`` the sum of their losses before each
         update, and any other key a sum too, such as ``"error"``, the number misclassified.
+        ``sums`` are those of the epoch's earlier batches, empty at first; each batch is added to
+        them in turn, so that the totals do not depend on where a round ended.
         """
         ...
 
-    def evaluate(self, batch: Batch) -> dict[str, float]:
-        """Return means over the pictures, under the same names, without learning."""
-        ...
-
-    def predict(self, images: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Return the class that each picture is taken for, ``(batch,)``."""
+    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
+        """Look at pictures without learning."""
         ...
 
     def state(self) -> State:

@@ -17,7 +17,7 @@ from rich.progress import (
 from rich.table import Table
 
 from antiparallel.benchmarks.record import Position, Record
-from antiparallel.benchmarks.report.pages import SPREAD, Section, note, percent, points
+from antiparallel.benchmarks.report.pages import SPREAD, Section, duration, note, percent, points
 from antiparallel.benchmarks.reproduce import Finished, Job
 from antiparallel.benchmarks.reproduce import Progress as Told
 
@@ -32,7 +32,8 @@ def print_section(section: Section) -> None:
     table = Table(title=f"{section.experiment.name}: {SPREAD}", title_justify="left")
     for header, right in (
         ("Setting", False),
-        ("Top-1 val. error %", True),
+        ("Name", False),
+        ("Val. error %", True),
         ("Train error %", True),
         ("n", True),
         ("s / run", True),
@@ -42,10 +43,11 @@ def print_section(section: Section) -> None:
         remark = note(result)
         table.add_row(
             result.title + (f"\n[red]{escape(remark)}[/]" if remark else ""),
+            result.setting,
             percent(result.error()),
             percent(result.error("train")),
             str(len(result.runs)),
-            f"{result.seconds().mean:.1f}",
+            duration(result.seconds()),
         )
     console.print(table)
     _print_claims(section)
@@ -53,8 +55,7 @@ def print_section(section: Section) -> None:
 
 def _print_claims(section: Section) -> None:
     table = Table(
-        title="Claims: each says that its sum of errors is below zero (paired over seeds, 95 % "
-        "t-interval)",
+        title="Claims: each says that a sum of errors is below zero (95 % t-interval)",
         title_justify="left",
     )
     table.add_column("Claim")
@@ -83,11 +84,7 @@ def summary_line(record: Record) -> str:
     if not record.epochs:
         return f"{record.name}: {record.status}"
     error = 100 * record.epochs[-1].validation["error"]
-    epochs = f"epoch {len(record.epochs)}/{record.recipe.epochs}"
-    return (
-        f"{record.name}: {record.status}, {epochs}, validation error {error:.2f} %, "
-        f"{record.seconds:.1f} s"
-    )
+    return f"{record.name}: {record.status}, val. error {error:.2f} %, {record.seconds:.1f} s"
 
 
 class Bars:

@@ -93,7 +93,11 @@ def _recorded(folder: RunFolder, wanted: Record, resume: bool) -> Record:
 
 def _differences(ours: object, theirs: object) -> str:
     if isinstance(ours, Recipe) and isinstance(theirs, Recipe):
-        fields = [name for name in Recipe.model_fields if getattr(ours, name) != getattr(theirs, name)]
-        pairs = (f"{name} {getattr(theirs, name)!r}, not {getattr(ours, name)!r}" for name in fields)
+        fields = [
+            name for name in Recipe.model_fields if getattr(ours, name) != getattr(theirs, name)
+        ]
+        pairs = (
+            f"{name} {getattr(theirs, name)!r}, not {getattr(ours, name)!r}" for name in fields
+        )
         return "but it has " + ", ".join(pairs)
     return f"but it has {theirs!r}, not {ours!r}"

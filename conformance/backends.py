@@ -51,7 +51,7 @@ def require_backend(found: Any) -> Backend:
 
 
 def versions(backend: Backend) -> dict[str, str]:
-    """Return the versions of what a backend is made of, if its attribute ``versions`` offers them."""
+    """Return what a backend is made of, by its attribute ``versions`` if it has one."""
     return dict(getattr(backend, "versions", {}))
 
 

@@ -7,7 +7,8 @@ from importlib.resources import files
 from antiparallel.spec import SpecError
 
 _CLAUSE = re.compile(
-    r"^\*\*(?P<id>[A-Z]\d+) (?P<heading>.+?)\*\*(?P<text>.*?)(?:\n\n|\n```|\Z)", re.DOTALL | re.MULTILINE
+    r"^\*\*(?P<id>[A-Z]\d+) (?P<heading>.+?)\*\*(?P<text>.*?)(?:\n\n|\n```|\Z)",
+    re.DOTALL | re.MULTILINE,
 )
 _SENTENCE_END = re.compile(r"(?<=\.)(?<!Eq\.)(?<!al\.)\s")
 
@@ -16,7 +17,9 @@ _SENTENCE_END = re.compile(r"(?<=\.)(?<!Eq\.)(?<!al\.)\s")
 def clauses() -> dict[str, str]:
     """Return, by its id, each clause's heading and first sentence."""
     text = files("antiparallel.spec").joinpath("SPEC.md").read_text(encoding="utf-8")
-    return {found["id"]: _opening(found["heading"], found["text"]) for found in _CLAUSE.finditer(text)}
+    return {
+        found["id"]: _opening(found["heading"], found["text"]) for found in _CLAUSE.finditer(text)
+    }
 
 
 def first_sentence(clause: str) -> str:

@@ -47,9 +47,7 @@ def expect_close(
     _report(wrong, observed, expected, tolerance, what, why, call)
 
 
-def expect_equal(
-    observed: Any, expected: Array, *, what: str, why: str, call: str
-) -> None:
+def expect_equal(observed: Any, expected: Array, *, what: str, why: str, call: str) -> None:
     """Expect an array equal to the expected one, bit for bit but for the sign of zeros."""
     expect_array(observed, expected.shape, str(expected.dtype), what=what, call=call)
     wrong = observed != expected
@@ -93,6 +91,8 @@ def expect_spec_error(action: Callable[[], object], *, expected: str, call: str)
     except NotImplementedError:
         raise
     except Exception as error:
-        raise Violation(f"{type(error).__name__}: {error}", f"SpecError: {expected}", call) from error
+        raise Violation(
+            f"{type(error).__name__}: {error}", f"SpecError: {expected}", call
+        ) from error
     else:
         raise Violation("no error", f"SpecError: {expected}", call)

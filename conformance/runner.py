@@ -8,11 +8,12 @@ from typing import Any, Literal, TypeAlias
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Flaky
 from hypothesis.strategies import SearchStrategy
 
 from antiparallel.conformance.backends import get_backend, require_backend
 from antiparallel.conformance.clauses import first_sentence
-from antiparallel.conformance.records import Record, Violation
+from antiparallel.conformance.records import Record, Status, Violation
 from antiparallel.conformance.registry import Case, Check, all_checks, find_check
 from antiparallel.conformance.source import as_source, lines_to_paste
 from antiparallel.spec import SpecError, UnsupportedError
@@ -21,7 +22,7 @@ from antiparallel.spec.contract import Backend
 Profile: TypeAlias = Literal["quick", "default", "thorough"]
 Progress: TypeAlias = Callable[[Record, int, int], None]
 
-PROFILES: dict[Profile, int] = {"quick": 10, "default": 100, "thorough": 1000}
+PROFILES: dict[Profile, int] = {"quick": 10, "default": 200, "thorough": 1000}
 """Examples of each check, by profile: while writing a backend, in CI, at night."""
 
 _FEWEST = 5  # examples of each combination, where a check runs through values of an argument
@@ -42,7 +43,7 @@ def check_backend(
     Args:
         backend: A name that ``get_backend`` knows, or a backend.
         profile: How many examples each check gets.
-        only: Names of the checks to run; all by default.
+        only: Names of the checks to run; where there are none, all run, never no check.
         expected_failures: The reason why a check fails, by the check's name. Strict: a check
             listed here that passes has failed.
         progress: Called after each check with its record, the number of records so far, and
@@ -52,30 +53,30 @@ def check_backend(
         One record for each check.
 
     Raises:
-        SpecError: There is no such backend, profile or check, or no check at all.
+        SpecError: There is no such backend, profile or check.
     """
-    expected = require_checks(expected_failures or {})
-    names = list(require_checks({name: "" for name in only} if only else all_checks()))
-    if not names:
-        raise SpecError(f"Expected at least one check. Received: only={only!r}")
+    expected = require_expected_failures(expected_failures or {})
+    checks = [find_check(name) for name in only or all_checks()]
     records: list[Record] = []
-    for name in names:
-        record = settle(run_check(find_check(name), backend, profile), expected)
+    for check in checks:
+        record = settle(run_check(check, backend, profile), expected)
         records.append(record)
         if progress is not None:
-            progress(record, len(records), len(names))
+            progress(record, len(records), len(checks))
     return records
 
 
-def require_checks(by_name: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the mapping if each of its keys is a check's name.
+def require_expected_failures(listed: Mapping[str, Any]) -> dict[str, str]:
+    """Return a list of expected failures, the reason by the check's name, if it is one.
 
     Raises:
-        SpecError: One is not.
+        SpecError: A name is no check's, or a reason is not in words.
     """
-    for name in by_name:
+    for name, reason in listed.items():
         find_check(name)
-    return by_name
+        if not (isinstance(reason, str) and reason.strip()):
+            raise SpecError(f"Expected a reason in words for {name}. Received: {reason!r}")
+    return dict(listed)
 
 
 def replay(name: str, backend: Backend, **arguments: Any) -> None:
@@ -105,16 +106,18 @@ def run_check(check: Check, backend: str | Backend, profile: Profile = "default"
     run = _Run(check, get_backend(backend) if isinstance(backend, str) else backend)
     require_backend(run.backend)
     start = perf_counter()
+    status: Status
+    message = reproduce = ""
     try:
         run.all_examples(PROFILES[profile])
-    except Exception as error:  # whatever a backend raises is a finding, not ours to judge
+    except Exception as error:  # whatever a backend raises is a finding
+        status = "failed"
         message = f"{_sentence(error, run)}\n{check.clause}: {first_sentence(check.clause)}"
-        outcome = ("failed", message, lines_to_paste(check.name, name, run.arguments))
+        reproduce = lines_to_paste(check.name, name, run.arguments)
     else:
-        unsupported = run.examples > 0 and run.examples == run.refused
-        outcome = ("unsupported" if unsupported else "passed", "", "")
+        status = "unsupported" if run.examples == run.refused else "passed"
     seconds = perf_counter() - start
-    return Record(check.name, check.clause, *outcome, run.examples, seconds)
+    return Record(check.name, check.clause, status, message, reproduce, run.examples, seconds)
 
 
 def settle(record: Record, expected_failures: Mapping[str, str]) -> Record:
@@ -147,9 +150,7 @@ class _Run:
     def all_examples(self, count: int) -> None:
         drives = self.check.drives
         values = {name: drive for name, drive in drives.items() if isinstance(drive, tuple)}
-        drawn = {
-            name: drive for name, drive in drives.items() if isinstance(drive, SearchStrategy)
-        }
+        drawn = {name: drive for name, drive in drives.items() if isinstance(drive, SearchStrategy)}
         combinations = list(product(*values.values()))
         count = max(count // len(combinations), _FEWEST)
         for combination in combinations:
@@ -205,7 +206,7 @@ def _run_example(check: Check, backend: Backend, arguments: Mapping[str, Any]) -
     return False
 
 
-def _not_refused(declared: list[str], call: str) -> Violation:
+def _not_refused(declared: Sequence[str], call: str) -> Violation:
     names = ", ".join(declared)
     return Violation("a result", f"UnsupportedError, for it declares {names} unsupported", call)
 
@@ -219,4 +220,6 @@ def _sentence(error: Exception, run: _Run) -> str:
     if isinstance(error, Violation):
         return str(error)
     call = _call(run.check, run.arguments)
+    if isinstance(error, Flaky):
+        return str(Violation("now one result, now another", "the same every time", call))
     return str(Violation(f"{type(error).__name__}: {error}", "a result", call))

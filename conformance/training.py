@@ -89,15 +89,13 @@ def expected(rule: str, dtype: Dtype) -> ExpectedTrajectory:
     )
 
 
-def reference_run(
-    rule: str, dtype: Dtype, amplitude: float = 0.0, noise: int = 0
-) -> Trajectory:
+def reference_run(rule: str, dtype: Dtype, amplitude: float = 0.0, noise: int = 0) -> Trajectory:
     """Train the reference, its products perturbed.
 
     Args:
         rule: The rule of every layer.
         dtype: In which it trains.
-        amplitude: Largest relative perturbation; with 0 this is ``antiparallel.spec.trainer.train``.
+        amplitude: Largest relative perturbation; 0 gives what ``spec.trainer.train`` gives.
         noise: Seed of the perturbation.
     """
     generator = np.random.default_rng(noise)

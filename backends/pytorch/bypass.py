@@ -9,7 +9,6 @@ run time what reading source cannot.
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterator
 from functools import cache
 from types import FunctionType
 from typing import Any
@@ -43,41 +42,63 @@ def bypassed_layers(model: nn.Module) -> dict[nn.Module, str]:
 
 
 @cache
-def _weight_reads(kind: type[nn.Module]) -> tuple[tuple[str, str], ...]:
+def _weight_reads(kind: type) -> tuple[tuple[str, str], ...]:
     """Return (path of a descendant, name of the method that reads its weight) for a class."""
-    reads = []
-    seen: set[str] = set()
+    reads: list[tuple[str, str]] = []
+    shadowed: set[str] = set()  # overridden further down, without a call of super
     for owner in kind.__mro__:
         if owner is nn.Module:
             break
         for name, method in vars(owner).items():
-            if name in seen or not isinstance(method, FunctionType):
+            if name in shadowed or not isinstance(method, FunctionType):
                 continue
-            seen.add(name)
+            tree = _parsed(method)
+            if not any(isinstance(node, ast.Name) and node.id == "super" for node in tree):
+                shadowed.add(name)
             if owner not in _HARMLESS and not ("init" in name or "reset" in name):
-                reads += [(path, f"{owner.__name__}.{name}") for path in _paths_read(method)]
+                reads += [(path, f"{owner.__name__}.{name}") for path in _paths_read(tree)]
     return tuple(reads)
 
 
-def _paths_read(method: FunctionType) -> Iterator[str]:
-    """Yield "a.b" for each ``self.a.b.weight`` whose values a method uses."""
+def _parsed(method: FunctionType) -> list[ast.AST]:
+    """Return the nodes of a method's source; none if there is no source."""
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
+        return list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(method)))))
     except (OSError, TypeError, SyntaxError):
-        return
-    metadata = {
+        return []
+
+
+def _paths_read(tree: list[ast.AST]) -> list[str]:
+    """Return "a.b" for each ``self.a.b.weight`` whose values meet a gradient."""
+    passed_over = {
         id(node.value)
-        for node in ast.walk(tree)
+        for node in tree
         if isinstance(node, ast.Attribute) and node.attr in _METADATA
     }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and node.attr == "weight" and id(node) not in metadata:
-            path = _path_from_self(node.value)
-            if path:
-                yield path
+    for node in tree:
+        if _without_gradients(node):
+            passed_over.update(map(id, ast.walk(node)))
+    reads = [
+        _path_from_self(node.value)
+        for node in tree
+        if isinstance(node, ast.Attribute) and node.attr == "weight" and id(node) not in passed_over
+    ]
+    return [path for path in reads if path]
+
+
+def _without_gradients(node: ast.AST) -> bool:
+    """Whether a node is a block or a function under ``torch.no_grad`` or the like."""
+    if isinstance(node, ast.With):
+        contexts = [item.context_expr for item in node.items]
+    elif isinstance(node, ast.FunctionDef):
+        contexts = node.decorator_list
+    else:
+        return False
+    return any(name in ast.unparse(c) for c in contexts for name in ("no_grad", "inference_mode"))
 
 
 def _path_from_self(node: ast.expr) -> str:
+    """Return "a.b" for ``self.a.b``, and nothing for any other expression."""
     names: list[str] = []
     while isinstance(node, ast.Attribute):
         names.append(node.attr)

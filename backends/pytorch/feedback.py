@@ -151,7 +151,7 @@ class _FeedbackOperation(torch.autograd.Function):
         if not ctx.needs_input_grad[1]:
             return error, None, None, None, None
         if magnitude is not None:
-            matrix = matrix.sign() * magnitude
+            matrix = matrix.sign().mul_(magnitude)
         # Under autocast the error comes in the output's dtype and x has its own.
         sent = ctx.operation.input_gradient(error, matrix.to(error.dtype), ctx.shape)
         return error, sent.to(ctx.dtype), None, None, None

@@ -40,9 +40,8 @@ def initialize(model: nn.Module, *, scale: Scale | None = None, seed: int = 0) -
         raise SpecError(f"Expected a model with weight layers. Received: model={model}")
     scales = [_scale_of(found.module, scale) for found in layers]
     for found in layers:
-        if not isinstance(found.module.weight, nn.Parameter) or parametrize.is_parametrized(
-            found.module
-        ):
+        parametrized = parametrize.is_parametrized(found.module)
+        if parametrized or not isinstance(found.module.weight, nn.Parameter):
             raise UnsupportedError(
                 "Expected weights that are parameters; those of a parametrized layer follow from "
                 f"others. Received: layer={found.name!r}"

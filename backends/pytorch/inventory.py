@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
 from antiparallel.torch.bypass import bypassed_layers
@@ -57,7 +58,7 @@ def _obstacle(module: WeightLayer, reader: str | None) -> str:
         return f"its weight is read by {reader}, not used by calling it"
     if isinstance(module, FeedbackLayer):
         return ""
-    if nn.parameter.is_lazy(module.weight):
+    if isinstance(module, LazyModuleMixin):
         return "a lazy layer: run it once, then convert"
     if "forward" in vars(module):
         return "its forward was replaced on the instance"

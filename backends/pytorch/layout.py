@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
 from antiparallel.spec import Conv, ConvTranspose, Dense, Geometry, UnsupportedError
@@ -33,7 +34,7 @@ def geometry(layer: WeightLayer) -> Geometry:
     Raises:
         UnsupportedError: The layer is lazy and has no shape yet.
     """
-    if nn.parameter.is_lazy(layer.weight):
+    if isinstance(layer, LazyModuleMixin):
         raise UnsupportedError(
             "Expected weights with a shape: run a lazy layer once, so that it becomes an ordinary "
             f"one. Received: layer={layer}"

@@ -68,6 +68,13 @@ class SGD(Optimizer):
         _require_allowed({**self.defaults, **param_group})
         super().add_param_group(param_group)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take a saved state, also one of torch's own SGD, whose groups lack our settings."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for name, value in self.defaults.items():
+                group.setdefault(name, value)
+
     @torch.no_grad()
     def step(  # type: ignore[override]  # torch declares overloads for the closure
         self, closure: Callable[[], Tensor] | None = None
@@ -137,7 +144,7 @@ def _keep_signs(before: Tensor, after: Tensor) -> None:
     """Stop updated weights, in place, where they would reach or cross zero."""
     bound = max(SIGN_BOUND, torch.finfo(after.dtype).smallest_normal)
     crossed = before.sign() * after.sign() <= 0
-    stopped = torch.where(before >= 0, bound, -bound).to(after.dtype)
+    stopped = torch.full_like(after, bound).where(before >= 0, -bound)
     after.copy_(torch.where(crossed, stopped, after))
 
 

@@ -47,7 +47,7 @@ class Summary:
 
     def __getitem__(self, name: str) -> Row:
         """Return the row of the layer with this name."""
-        return next(row for row in self.rows if row.name == name)
+        return {row.name: row for row in self.rows}[name]
 
     def __str__(self) -> str:
         table = [_HEADER, *(_cells(row) for row in self.rows)]
@@ -99,15 +99,16 @@ def _matrices(module: nn.Module) -> list[str]:
     """Return the names of a module's own parameters that have two axes or more to speak of."""
     if isinstance(module, parametrize.ParametrizationList):
         return []
-    own = dict(module.named_parameters(recurse=False))
+    own = [(name, [p]) for name, p in module.named_parameters(recurse=False)]
     if parametrize.is_parametrized(module):
         chains = module.get_submodule("parametrizations").named_children()
-        own |= {name: getattr(module, name) for name, _ in chains}
-    return [
-        name
-        for name, parameter in own.items()
-        if not nn.parameter.is_lazy(parameter) and sum(size > 1 for size in parameter.shape) > 1
-    ]
+        own += [(name, list(chain.parameters())) for name, chain in chains]
+    return [name for name, parameters in own if any(map(_is_matrix, parameters))]
+
+
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    lazy = nn.parameter.is_lazy(parameter)
+    return not lazy and sum(size > 1 for size in parameter.shape) > 1
 
 
 def _kind(module: nn.Module) -> str:

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from antiparallel.spec import Backprop, SpecError, fan_out
 from antiparallel.torch.inventory import weight_layers
 from antiparallel.torch.layers import FeedbackLayer
-from antiparallel.torch.layout import geometry, output_padding, weight_of
+from antiparallel.torch.layout import geometry, weight_of
 
 
 class FeedbackError(AssertionError):
@@ -37,8 +37,10 @@ def verify(model: nn.Module, *args: Any, **kwargs: Any) -> dict[str, int]:
     """Prove that every converted layer sends its error through B, on one forward and backward.
 
     The error that each call of a layer sends to its input is captured and compared with the
-    derivative of torch's own operation with B in the place of W, for the error that arrived.
-    Parameters, their gradients, buffers, random state and counts are as before afterwards.
+    derivative of torch's own operation with B in the place of W. So that the proof does not
+    depend on how errors grow or vanish on their way, each call gets a random error in place of
+    the one that arrives. Parameters, their gradients, buffers, random state and counts are as
+    before afterwards.
 
     Args:
         model: A converted model, or one built of ``antiparallel.torch`` layers; not compiled.
@@ -55,9 +57,11 @@ def verify(model: nn.Module, *args: Any, **kwargs: Any) -> dict[str, int]:
             error arrived at it, so that nothing is proved; or its weight was used without calling
             it. Names every such layer.
 
-    Tolerance: ``8 sqrt(n) eps |B|^T |dy|`` per element, n the number of summands, eps that of the
-    error's dtype: the probabilistic bound on a sum's rounding of Higham and Mary (2019), "A new
-    approach to probabilistic rounding error analysis".
+    Tolerance: of a sum of n products, ``|B|^T |dy|`` being the sum of their absolute values a,
+    ``8 (sqrt(n) u a + u' (|dx| + a / sqrt(n)))``: the probabilistic bound of Higham and Mary
+    (2019), "A new approach to probabilistic rounding error analysis", for sums with unit roundoff
+    u, and the rounding of results and partial sums, a random walk of size ``a / sqrt(n)``, to
+    the stored dtype's u'. Narrow dtypes are summed in float32.
     """
     layers = {
         found.name: found.module
@@ -73,7 +77,8 @@ def verify(model: nn.Module, *args: Any, **kwargs: Any) -> dict[str, int]:
         loss = _loss(model(*args, **kwargs))
         strangers = _used_without_call(loss, model, layers, calls)
         recorded = [call for made in calls.values() for call in made]
-        sent = torch.autograd.grad(loss, [call.entering for call in recorded], allow_unused=True)
+        entering = [call.entering for call in recorded]
+        sent = torch.autograd.grad(loss, entering, allow_unused=True) if entering else ()
     errors = dict(zip(map(id, recorded), sent, strict=True))
     problems = {
         name: strangers.get(name)
@@ -146,18 +151,17 @@ def _recording(layers: dict[str, Any], calls: dict[str, list[_Call]]) -> Iterato
             handle.remove()
 
 
-def _receive(layer: Any, call: _Call, x: Tensor, error: Tensor) -> None:
-    """Work out, as the error arrives and before it is sent on, what should be sent."""
-    call.arrived = bool(error.any())
-    if not call.arrived:
-        return
+def _receive(layer: Any, call: _Call, x: Tensor, error: Tensor) -> Tensor:
+    """Put a test error in the arriving one's place, and work out what is to be sent for it."""
+    call.arrived = True
+    error = torch.randn_like(error)
     feedback = layer.feedback_matrix()
     call.expected = _native_input_gradient(layer, feedback, x, error)
     if not isinstance(layer.rule, Backprop):
         call.by_weight = _native_input_gradient(layer, weight_of(layer), x, error)
-    terms = fan_out(geometry(layer))
-    size = _native_input_gradient(layer, feedback.abs(), x, error.abs())
-    call.tolerance = 8 * sqrt(terms) * _eps(error) * size.abs()
+    absolute = _native_input_gradient(layer, feedback.abs(), x, error.abs()).abs()
+    call.tolerance = _tolerance(call.expected, absolute, fan_out(geometry(layer)))
+    return error
 
 
 def _native_input_gradient(layer: Any, weight: Tensor, x: Tensor, error: Tensor) -> Tensor:
@@ -170,7 +174,10 @@ def _native_input_gradient(layer: Any, weight: Tensor, x: Tensor, error: Tensor)
         elif isinstance(layer, nn.modules.conv._ConvTransposeNd):
             native: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
             rank = len(layer.kernel_size)
-            extra = output_padding(layer, x, list(error.shape[-rank:]))
+            full = native[rank - 1](
+                x, weight, None, layer.stride, layer.padding, 0, layer.groups, layer.dilation
+            )
+            extra = [e - n for e, n in zip(error.shape[-rank:], full.shape[-rank:], strict=True)]
             y = native[rank - 1](
                 x, weight, None, layer.stride, layer.padding, extra, layer.groups, layer.dilation
             )
@@ -180,18 +187,23 @@ def _native_input_gradient(layer: Any, weight: Tensor, x: Tensor, error: Tensor)
         return torch.autograd.grad(y, x, error)[0].detach()
 
 
-def _eps(error: Tensor) -> float:
-    uses_tf32 = error.is_cuda and error.dtype == torch.float32
-    return 2.0**-10 if uses_tf32 else torch.finfo(error.dtype).eps
+def _tolerance(expected: Tensor, absolute: Tensor, terms: int) -> Tensor:
+    """Return what rounding explains, element by element; ``absolute`` is ``|B|^T |dy|``."""
+    narrow = expected.dtype in (torch.bfloat16, torch.float16)
+    summed = torch.finfo(torch.float32 if narrow else expected.dtype).eps / 2
+    uses_tf32 = expected.is_cuda and expected.dtype == torch.float32
+    stored = 2.0**-11 if uses_tf32 else torch.finfo(expected.dtype).eps / 2
+    root = sqrt(terms)
+    return 8 * (root * summed * absolute + stored * (expected.abs() + absolute / root))
 
 
 def _problem(layer: Any, made: list[tuple[_Call, Tensor | None]]) -> str:
     """Return what is wrong with a layer's calls, in words; empty if nothing is."""
     if not made:
-        return "was never called with gradients enabled, so nothing is proved"
+        return "was never called with gradients enabled"
     arrived = [(call, sent) for call, sent in made if call.arrived]
     if not arrived:
-        return "no error arrived at its output, so nothing is proved"
+        return "no error arrived at its output or its input"
     told_apart = isinstance(layer.rule, Backprop)
     for number, (call, sent) in enumerate(arrived, start=1):
         if sent is None:

@@ -76,13 +76,13 @@ CLAIMS: tuple[Claim, ...] = (
         "Feedback alignment falls behind backprop",
         "bp - fa",
         {"bp": 1.0, "fa": -1.0},
-        f"{_PAPER}, section 3 and Figure 1",
+        f"{_PAPER}, Figure 1",
     ),
     Claim(
         "Sign-symmetry is better than feedback alignment",
         "ss - fa",
         {"ss": 1.0, "fa": -1.0},
-        f"{_PAPER}, section 3 and Figure 1",
+        f"{_PAPER}, Figure 1",
     ),
     Claim(
         "Backprop in the last layer helps feedback alignment",

@@ -1,13 +1,12 @@
 """The figures: curves, diagnostics per layer, pictures with what the networks take them for."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from antiparallel.benchmarks.data import DATASETS
 from antiparallel.benchmarks.report.results import Experiment, SettingResult
@@ -29,7 +28,7 @@ LOOKS: dict[str, _Look] = {
 """Okabe and Ito's colours, which the colour-blind can tell apart; dashed: last layer by BP."""
 
 _OTHER = _Look("#009E73", ":", "D")
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -74,17 +73,15 @@ def _curves(experiment: Experiment) -> Figure:
         look, errors = LOOKS.get(result.setting, _OTHER), result.curves()
         epochs = np.arange(1, errors.shape[1] + 1)
         mean = errors.mean(0)
-        axes.plot(epochs, np.maximum(mean, floor), look.dashes, color=look.color, lw=2)
-        if len(errors) > 1:
-            deviation = errors.std(0, ddof=1)
-            low, high = np.maximum(mean - deviation, floor), np.maximum(mean + deviation, floor)
-            axes.fill_between(epochs, low, high, color=look.color, alpha=0.15, lw=0)
-        ends[result.setting] = (f"{result.setting}  {mean[-1]:.1f} %", max(mean[-1], floor))
+        axes.plot(epochs, np.maximum(mean, floor), look.dashes, color=look.color, lw=2, marker=".")
+        low, high = np.maximum(errors.min(0), floor), np.maximum(errors.max(0), floor)
+        axes.fill_between(epochs, low, high, color=look.color, alpha=0.15, lw=0)
+        ends[result.setting] = (f"{result.setting}  {mean[-1]:.2f} %", max(mean[-1], floor))
     _log_percent(axes, floor)
     _label_ends(axes, ends)
     axes.set_xlabel("Epoch")
     axes.set_ylabel("Top-1 validation error (%), log scale")
-    axes.set_title(f"Validation error, {experiment.name} ({_seeds(experiment)})")
+    axes.set_title(f"{experiment.name}: mean (line) and range (band) over seeds, n = {_seeds(experiment)}")
     return figure
 
 
@@ -92,10 +89,10 @@ def _log_percent(axes: Axes, floor: float) -> None:
     axes.set_yscale("log")
     axes.set_ylim(floor * 0.9, 110)
     axes.set_yticks([tick for tick in _TICKS if tick >= floor])
-    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="y", color="#e4e4e4", lw=0.8)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _label_ends(axes: Axes, ends: dict[str, tuple[str, float]]) -> None:
@@ -129,14 +126,14 @@ def _diagnostics(experiment: Experiment) -> Figure:
         axes.grid(axis="y", color="#e4e4e4", lw=0.8)
     panels[0].axhline(90, color="#999999", lw=0.8, ls=":")
     panels[0].set_ylim(0, 100)
-    panels[0].annotate("orthogonal", (0, 90), xytext=(0, 3), textcoords="offset points",
-                       color="#777777", fontsize=8)  # fmt: skip
+    panels[0].text(1, 91, "orthogonal", transform=panels[0].get_yaxis_transform(),
+                   color="#767676", fontsize=9, ha="right", va="bottom")  # fmt: skip
     panels[2].set_ylim(bottom=0)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.suptitle(
-        f"After training, {experiment.name} ({_seeds(experiment)}; under bp the angle is that of "
-        "W and sign(W))",
+        f"{experiment.name}, after training: mean and standard deviation over seeds, "
+        f"n = {_seeds(experiment)}; under bp the angle is that of W and sign(W)",
         x=0.01,
         ha="left",
         fontsize=11,
@@ -170,49 +167,43 @@ def _pictures(experiment: Experiment) -> Figure:
     answers = np.array([run.predictions for run in experiment.records])
     wrong = (answers != held_out.labels).mean(0)
     chosen = np.argsort(-wrong, kind="stable")[:PICTURES]
-    rows = experiment.complete
-    figure = Figure(figsize=(12, 1.9 + 0.36 * len(rows)))
-    seed = min(experiment.records[0].seed, *(min(result.runs) for result in rows))
+    seed = min(run.seed for run in experiment.records)
+    rows = [result for result in experiment.complete if seed in result.runs]
+    width, height = 12, 1.9 + 0.32 * len(rows)
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1))  # its units are inches, from the upper left corner
+    title = (
+        f"The {PICTURES} validation pictures misclassified most often over all runs, and what the "
+        f"networks of seed {seed} take them for"
+    )
+    axes.text(0.1, 0.2, title, fontsize=11, va="center")
+    axes.text(0.1, 0.6, "truth", va="center")
     for column, picture in enumerate(chosen):
-        axes = figure.add_axes((0.17 + column * 0.068, 0.42, 0.058, 0.4))
-        axes.imshow(held_out.images[picture, 0], cmap="gray_r", interpolation="nearest")
-        axes.set_axis_off()
-        axes.set_title(f"{held_out.labels[picture]}", loc="center", fontsize=11, fontweight="bold")
+        x, truth = 1.7 + 0.88 * column, int(held_out.labels[picture])
+        axes.text(x, 0.6, str(truth), ha="center", va="center", fontweight="bold", fontsize=12)
+        axes.imshow(
+            held_out.images[picture, 0], cmap="gray_r", extent=(x - 0.38, x + 0.38, 1.58, 0.82)
+        )
         for row, result in enumerate(rows):
-            _answer(figure, 0.199 + column * 0.068, 0.34 - row * 0.075, result, seed, picture,
-                    int(held_out.labels[picture]))  # fmt: skip
+            _answer(axes, x, 1.86 + 0.32 * row, result.runs[seed].predictions[picture], truth)
     for row, result in enumerate(rows):
         color = LOOKS.get(result.setting, _OTHER).color
-        figure.text(0.02, 0.34 - row * 0.075, result.setting, color=color, fontweight="bold",
-                    va="center")  # fmt: skip
-    figure.text(0.02, 0.86, "shows a", va="center")
-    figure.text(
-        0.02,
-        0.96,
-        f"The {PICTURES} validation pictures misclassified most often over all runs, and what the "
-        f"networks of seed {seed} take them for (x: wrong)",
-        fontsize=11,
-        va="center",
-    )
+        axes.text(
+            0.1, 1.86 + 0.32 * row, result.setting, color=color, fontweight="bold", va="center"
+        )
+    axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
+    axes.set_axis_off()
     return figure
 
 
-def _answer(
-    figure: Figure, x: float, y: float, result: SettingResult, seed: int, picture: int, label: int
-) -> None:
-    run = result.runs.get(seed)
-    if run is None:
-        return
-    right = run.predictions[picture] == label
-    figure.text(
-        x,
-        y,
-        f"{run.predictions[picture]}" if right else f"{run.predictions[picture]} x",
-        ha="center",
-        va="center",
-        color="#666666" if right else "#C00000",
-        fontweight="normal" if right else "bold",
-    )
+def _answer(axes: Axes, x: float, y: float, answer: int, truth: int) -> None:
+    if answer == truth:
+        axes.text(x, y, str(answer), ha="center", va="center", color="#767676")
+    else:
+        box = {"boxstyle": "round,pad=0.22", "facecolor": "#C00000", "edgecolor": "none"}
+        axes.text(
+            x, y, str(answer), ha="center", va="center", color="white", fontweight="bold", bbox=box
+        )
 
 
 def _floor(experiment: Experiment) -> float:
@@ -221,6 +212,5 @@ def _floor(experiment: Experiment) -> float:
 
 
 def _seeds(experiment: Experiment) -> str:
-    counts: Sequence[int] = sorted({len(result.runs) for result in experiment.complete})
-    n = " to ".join(str(count) for count in (counts[0], counts[-1])) if len(counts) > 1 else counts[0]
-    return f"mean and standard deviation over seeds, n = {n}"
+    counts = sorted({len(result.runs) for result in experiment.complete})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"

@@ -22,10 +22,12 @@ SPREAD = "mean +- sample standard deviation over seeds"
 
 CAPTIONS = {
     "curves": "In the form of the paper's Figure 1: top-1 validation error after each epoch. "
-    "Line: mean over seeds. Band: one standard deviation to each side.",
+    "Line: mean over seeds. Band: from the best seed to the worst. "
+    "An error of zero is drawn at the lower edge.",
     "diagnostics": "In the form of the paper's Figure 3: weights and feedback after the last "
     "epoch, layer by layer. Bars: one standard deviation over seeds.",
-    "pictures": "The pictures that the networks found hardest.",
+    "pictures": "Real validation pictures, those that the networks found hardest, and what each "
+    "setting's network of the first seed takes them for; red: wrong.",
 }
 
 
@@ -128,6 +130,11 @@ def percent(spread: Spread) -> str:
     return f"{spread.mean:.2f}" + (f" ± {spread.deviation:.2f}" if spread.n > 1 else "")
 
 
+def duration(spread: Spread) -> str:
+    """Return a mean of seconds as text."""
+    return f"{spread.mean:.1f}" if spread.n else "-"
+
+
 def note(result: SettingResult) -> str:
     """Return what a reader must know about runs that are not counted."""
     parts = (("diverged", result.diverged), ("not finished", result.unfinished))
@@ -183,14 +190,14 @@ def _unique(values: Any) -> list[str]:
 
 def _render(template: str, shown: list[dict[str, Any]]) -> str:
     environment = Environment(
-        loader=PackageLoader("antiparallel.benchmarks.report"),
+        loader=PackageLoader("antiparallel.benchmarks.report", package_path=""),
         autoescape=template.endswith(".html.j2"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals.update(percent=percent, note=note, points=points)
+    environment.globals.update(percent=percent, duration=duration, note=note, points=points)
     return environment.get_template(template).render(
         shown=shown, spread=SPREAD.replace("+-", "±"), criterion=CRITERION
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from antiparallel.benchmarks.recipes import SETTINGS
+from antiparallel.benchmarks.recipes import COMPARED, SETTINGS
 from antiparallel.benchmarks.record import Record
 from antiparallel.benchmarks.run_folder import RunFolder
 from antiparallel.spec import SpecError
@@ -53,7 +53,9 @@ class SettingResult:
 
     def final_errors(self, part: str = "validation") -> dict[int, float]:
         """Return the last epoch's top-1 error in percent, by seed."""
-        return {seed: 100 * getattr(run.epochs[-1], part)["error"] for seed, run in self.runs.items()}
+        return {
+            seed: 100 * getattr(run.epochs[-1], part)["error"] for seed, run in self.runs.items()
+        }
 
     def error(self, part: str = "validation") -> Spread:
         """Return the last epoch's top-1 error in percent."""
@@ -66,7 +68,10 @@ class SettingResult:
     def curves(self) -> np.ndarray:
         """Return validation errors in percent, ``(runs, epochs)``."""
         return np.array(
-            [[100 * epoch.validation["error"] for epoch in run.epochs] for run in self.runs.values()]
+            [
+                [100 * epoch.validation["error"] for epoch in run.epochs]
+                for run in self.runs.values()
+            ]
         )
 
     def diagnostics(self, name: str) -> tuple[list[str], np.ndarray]:
@@ -124,8 +129,8 @@ def gather(records: Sequence[Record]) -> list[Experiment]:
     """Group records into experiments, settings in the order of ``SETTINGS``.
 
     Raises:
-        SpecError: Two runs have the same setting, seed and backend, or runs of one experiment
-            were made with different overrides, so that they cannot be compared.
+        SpecError: Two runs have the same setting, seed and backend, or recipes differ in more
+            than what an experiment compares.
     """
     grouped: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
     for record in records:
@@ -136,16 +141,29 @@ def gather(records: Sequence[Record]) -> list[Experiment]:
 def _settings(records: list[Record]) -> tuple[SettingResult, ...]:
     by_setting: dict[str, dict[int, Record]] = defaultdict(dict)
     for record in records:
-        if record.overrides != records[0].overrides:
-            raise SpecError(
-                "Expected runs with the same overrides. "
-                f"Received: {record.overrides} and {records[0].overrides}"
-            )
+        _require_comparable(records[0], record)
         if record.seed in by_setting[record.recipe.setting]:
             raise SpecError(f"Expected each run once. Received: {record.name} twice")
+        for earlier in by_setting[record.recipe.setting].values():
+            _require_comparable(earlier, record)
         by_setting[record.recipe.setting][record.seed] = record
     order = [*SETTINGS, *sorted(set(by_setting) - set(SETTINGS))]
     return tuple(_result(name, by_setting[name]) for name in order if name in by_setting)
+
+
+def _require_comparable(one: Record, other: Record) -> None:
+    """Raise SpecError if recipes differ in more than their rules, or give two rules one name."""
+    same_setting = one.recipe.setting == other.recipe.setting
+    ours, theirs = (
+        record.recipe.model_dump(exclude=None if same_setting else set(COMPARED))
+        for record in (one, other)
+    )
+    if ours != theirs:
+        fields = [f"{f}: {ours[f]!r} and {theirs[f]!r}" for f in ours if ours[f] != theirs[f]]
+        raise SpecError(
+            f"Expected runs that differ in {', '.join(COMPARED)} only. "
+            f"Received: {', '.join(fields)} ({one.name}; {other.name})"
+        )
 
 
 def _result(setting: str, runs: dict[int, Record]) -> SettingResult:

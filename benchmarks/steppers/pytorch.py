@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -14,7 +13,7 @@ from antiparallel.benchmarks.data import DATASETS, Batch
 from antiparallel.benchmarks.models import ConvNet
 from antiparallel.benchmarks.models.pytorch import build as build_model
 from antiparallel.benchmarks.recipes import Recipe
-from antiparallel.benchmarks.stepper import State
+from antiparallel.benchmarks.stepper import Evaluation, State
 from antiparallel.spec import SpecError
 from antiparallel.spec.contract import Diagnostics
 
@@ -33,40 +32,39 @@ class PyTorchStepper:
         self._optimizer = optimizer
         self._device = device
 
-    def train(self, batches: Iterable[Batch], lr: float) -> dict[str, float]:
+    def train(
+        self, batches: Iterable[Batch], lr: float, sums: Mapping[str, float]
+    ) -> dict[str, float]:
         """Make one update per batch; see ``Stepper``."""
         self._model.train()
         for group in self._optimizer.param_groups:
             group["lr"] = lr
-        sums = {"examples": 0.0, "loss": 0.0, "error": 0.0}
+        totals = {"examples": 0.0, "loss": 0.0, "error": 0.0, **sums}
         for batch in batches:
             images, labels = self._to_device(batch)
             logits = self._model(images)
             loss = F.cross_entropy(logits, labels)
             self._optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             self._optimizer.step()
-            sums["examples"] += len(labels)
-            sums["loss"] += loss.item() * len(labels)
-            sums["error"] += _errors(logits, labels)
-        return sums
+            totals["examples"] += len(labels)
+            totals["loss"] += loss.item() * len(labels)
+            totals["error"] += _errors(logits, labels)
+        return totals
 
     @torch.no_grad()
-    def evaluate(self, batch: Batch) -> dict[str, float]:
-        """Return mean loss and error; see ``Stepper``."""
+    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
+        """Return mean loss, mean error and predictions; see ``Stepper``."""
         self._model.eval()
-        images, labels = self._to_device(batch)
-        logits = self._model(images)
-        loss = F.cross_entropy(logits, labels)
-        return {"loss": loss.item(), "error": _errors(logits, labels) / len(labels)}
-
-    @torch.no_grad()
-    def predict(self, images: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Return the most likely classes; see ``Stepper``."""
-        self._model.eval()
-        logits = self._model(torch.from_numpy(images).to(self._device))
-        classes: NDArray[np.int64] = logits.argmax(1).cpu().numpy()
-        return classes
+        totals, predictions = {"loss": 0.0, "error": 0.0}, []
+        for batch in batches:
+            images, labels = self._to_device(batch)
+            logits = self._model(images)
+            totals["loss"] += F.cross_entropy(logits, labels, reduction="sum").item()
+            totals["error"] += _errors(logits, labels)
+            predictions += logits.argmax(1).tolist()
+        means = {name: total / len(predictions) for name, total in totals.items()}
+        return Evaluation(means, predictions)
 
     def state(self) -> State:
         """Return parameters, buffers, feedback and momentum; see ``Stepper``."""
@@ -81,7 +79,8 @@ class PyTorchStepper:
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore what ``state`` returned; see ``Stepper``."""
-        model, slots = {}, {}
+        model: dict[str, Tensor] = {}
+        slots: dict[int, dict[str, Tensor]] = {}
         for name, array in state.items():
             part, _, rest = name.partition(".")
             if part == "model":
@@ -115,9 +114,7 @@ def build(recipe: Recipe, seed: int) -> PyTorchStepper:
     dataset = DATASETS[recipe.tier]()
     channels = dataset.train.images.shape[1]
     model = build_model(ConvNet(channels, dataset.classes, recipe.depth, recipe.width))
-    ap.convert(
-        model, rule=recipe.rule, overrides=recipe.overrides, scale=recipe.scale, seed=seed
-    )
+    ap.convert(model, rule=recipe.rule, overrides=recipe.overrides, scale=recipe.scale, seed=seed)
     ap.initialize(model, scale=recipe.scale, seed=seed)
     model.to(device)
     optimizer = ap.SGD(

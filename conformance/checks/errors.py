@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from math import inf, nan
 from typing import Any, get_args
 
@@ -117,9 +118,7 @@ def check_bad_scale_of_initial_weights(backend: Backend, scale: Any) -> None:
 def check_bad_seed(backend: Backend, field: str, value: Any, case: LayerCase) -> None:
     """A seed or an index that is not an integer in [0, 2**64) is refused, under every rule."""
     expected, call = "an integer in [0, 2**64)", case.call(f"{field}={value!r}")
-    expect_spec_error(
-        lambda: case.layer(backend, **{field: value}), expected=expected, call=call
-    )
+    expect_spec_error(lambda: case.layer(backend, **{field: value}), expected=expected, call=call)
     expect_spec_error(
         lambda: backend.initial_weight(case.geometry, np.dtype(case.dtype), **{field: value}),
         expected=expected,
@@ -142,9 +141,7 @@ def check_wrong_parameters(backend: Backend, case: LayerCase) -> None:
     for what, arguments in wrong.items():
         expected = f"weights and bias in the layer's shapes, in one dtype; not a {what}"
         call = case.call(f"building with a {what}")
-        expect_spec_error(
-            lambda given=arguments: case.layer(backend, **given), expected=expected, call=call
-        )
+        expect_spec_error(partial(case.layer, backend, **arguments), expected=expected, call=call)
 
 
 def _other_dtype(case: LayerCase) -> str:
@@ -168,9 +165,7 @@ def check_wrong_inputs_and_errors(backend: Backend, case: LayerCase) -> None:
         "backward(x, error) with the error in another dtype": lambda: layer.backward(
             x, error.astype(other)
         ),
-        "backward(x, error) with an axis more in the error": lambda: layer.backward(
-            x, error[None]
-        ),
+        "backward(x, error) with an axis more in the error": lambda: layer.backward(x, error[None]),
     }
     if not isinstance(case.geometry, Dense):
         calls["forward(x) without the batch axis"] = lambda: layer.forward(
@@ -185,7 +180,7 @@ def check_wrong_inputs_and_errors(backend: Backend, case: LayerCase) -> None:
 @check("E7", case=draws.layer_cases(draws.large_kernels()))
 def check_input_too_small(backend: Backend, case: LayerCase) -> None:
     """An input too small for one place of output is refused."""
-    small = replace(case, spatial=(1,) * case.geometry.rank)
+    small = replace(case, spatial=(1,) * len(case.spatial))
     expect_spec_error(
         lambda: small.layer(backend).forward(small.x()),
         expected="an input large enough for one place of output",
@@ -206,7 +201,7 @@ def check_wrong_new_weights(backend: Backend, case: LayerCase) -> None:
     for what, array in wrong.items():
         call = case.call(f"set_weight(weight) with {what}")
         expect_spec_error(
-            lambda given=array: layer.set_weight(given),
+            partial(layer.set_weight, array),
             expected="weights in the layer's shape and dtype",
             call=call,
         )
@@ -229,31 +224,11 @@ def check_wrong_state(backend: Backend, case: LayerCase) -> None:
     for what, other in foreign.items():
         state, call = other.layer(backend).state(), case.call(f"load_state(state of {what})")
         expect_spec_error(
-            lambda given=state: layer.load_state(given),
+            partial(layer.load_state, state),
             expected="a state of the same rule and layer",
             call=call,
         )
         expect_equal(layer.feedback(), before, what="feedback", why="as before", call=call)
-
-
-_BAD_SETTINGS: tuple[dict[str, Any], ...] = (
-    {"lr": -0.1},
-    {"lr": nan},
-    {"lr": 0.1, "momentum": -0.5},
-    {"lr": 0.1, "weight_decay": -0.5},
-    {"lr": 0.1, "momentum": inf},
-    {"lr": 0.1, "nesterov": True},
-)
-
-
-@check("E9", settings=_BAD_SETTINGS)
-def check_bad_optimizer_settings(backend: Backend, settings: dict[str, Any]) -> None:
-    """Negative rates, and Nesterov without momentum, are refused."""
-    expect_spec_error(
-        lambda: backend.sgd(SGDConfig(**settings), {"weight": np.ones(2)}, []),
-        expected="settings >= 0, and momentum > 0 with nesterov",
-        call=f"sgd(SGDConfig({settings}), parameters, [])",
-    )
 
 
 @check("E10", case=draws.sgd_cases(lr=0.1, weights="normal", gradients="normal"))
@@ -268,7 +243,7 @@ def check_wrong_gradients(backend: Backend, case: SGDCase) -> None:
     }
     for what, given in wrong.items():
         expect_spec_error(
-            lambda given=given: optimizer.step(given),
+            partial(optimizer.step, given),
             expected="gradients that fit the parameters",
             call=f"{case.call(0)} with {what}",
         )
@@ -299,19 +274,20 @@ def check_diagnostics_of_unlike_shapes(backend: Backend, case: LayerCase) -> Non
     )
 
 
-@check("E11", wrong=("no batch", "label too large", "negative label", "a label too few"))
+@check("E11", wrong=("no batch", "empty batch", "label too large", "negative label", "label less"))
 def check_wrong_batches(backend: Backend, wrong: str) -> None:
-    """Training without a batch, or on one that does not fit, is refused."""
+    """Training without a batch, or with labels that do not fit, is refused."""
     network = Network((Weighted(Dense(2, 3), Backprop()),))
     x, labels = np.ones((4, 2), np.float32), np.array([0, 1, 2, 0])
     batches: dict[str, list[tuple[Array, Any]]] = {
         "no batch": [],
+        "empty batch": [(x[:0], labels[:0])],
         "label too large": [(x, labels + 1)],
         "negative label": [(x, labels - 1)],
-        "a label too few": [(x, labels[:3])],
+        "label less": [(x, labels[:3])],
     }
     expect_spec_error(
         lambda: backend.train(network, batches[wrong], SGDConfig(lr=0.1)),
         expected="batches that fit the network",
-        call=f"train(network, batches, config) with {wrong}",
+        call=f"train(network, batches, config) with: {wrong}",
     )

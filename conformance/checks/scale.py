@@ -28,27 +28,28 @@ def _require_scale(backend: Backend, case: LayerCase, formula: str) -> None:
 
 @check("L3", case=draws.layer_cases(draws.dense_layers(), rule="ss", scale="paper"))
 def check_lambda_of_dense_layers(backend: Backend, case: LayerCase) -> None:
-    """lambda of a dense layer is ``1 / sqrt(n_out)``."""
+    """Lambda of a dense layer is ``1 / sqrt(n_out)``."""
     _require_scale(backend, case, "1 / sqrt(n_out)")
 
 
 @check("L1", case=draws.layer_cases(draws.convolutions(), rule="ss", scale=draws.conventions))
 def check_lambda_of_convolutions(backend: Backend, case: LayerCase) -> None:
-    """lambda of a convolution is ``sqrt(2 / (prod(kernel) * n_out / groups))``, by both scales."""
+    """Lambda of a convolution is ``sqrt(2 / (prod(kernel) * n_out / groups))``, by both scales."""
     _require_scale(backend, case, "sqrt(2 / (prod(kernel) * n_out / groups))")
 
 
 @check(
-    "L2", case=draws.layer_cases(draws.transposed_convolutions(), rule="ss", scale=draws.conventions)
+    "L2",
+    case=draws.layer_cases(draws.transposed_convolutions(), rule="ss", scale=draws.conventions),
 )
 def check_lambda_of_transposed_convolutions(backend: Backend, case: LayerCase) -> None:
-    """lambda of a transposed convolution is a convolution's with the same n_out."""
+    """Lambda of a transposed convolution is a convolution's with the same n_out."""
     _require_scale(backend, case, "sqrt(2 / (prod(kernel) * n_out / groups))")
 
 
 @check("L4", case=draws.layer_cases(draws.dense_layers(), rule="ss", scale="reference-code"))
 def check_lambda_of_the_reference_code(backend: Backend, case: LayerCase) -> None:
-    """lambda of a dense layer by ``"reference-code"`` is ``1 / sqrt(n_in)``."""
+    """Lambda of a dense layer by ``"reference-code"`` is ``1 / sqrt(n_in)``."""
     _require_scale(backend, case, "1 / sqrt(n_in)")
 
 

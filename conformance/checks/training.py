@@ -7,7 +7,7 @@ from antiparallel.conformance.arrays import Dtype
 from antiparallel.conformance.cases import TrainingCase
 from antiparallel.conformance.expectations import expect_array, expect_close, expect_equal
 from antiparallel.conformance.registry import check
-from antiparallel.spec import RULES, Conv, Dense
+from antiparallel.spec import RULES, Conv, Dense, Geometry
 from antiparallel.spec.contract import Array, Backend, Network, SGDConfig, Trajectory, Weighted
 from antiparallel.spec.initialization import initial_weight
 from antiparallel.spec.rules import Backprop
@@ -81,7 +81,7 @@ def _inputs(shape: tuple[int, ...], dtype: Dtype = "float32") -> Array:
 @check("T1", dtype=("float32",))
 def check_training_starts_from_initial_weights(backend: Backend, dtype: Dtype) -> None:
     """Weight layer number i starts from the initial weights of index i."""
-    geometries = (Conv(1, 2, (2,)), Dense(4, 5), Dense(5, 3))
+    geometries: tuple[Geometry, ...] = (Conv(1, 2, (2,)), Dense(4, 5), Dense(5, 3))
     first, second, last = (Weighted(geometry, Backprop()) for geometry in geometries)
     network = Network((first, "relu", "flatten", second, "relu", last))
     found = _train(backend, network, _inputs((2, 1, 3), dtype), _STILL)
@@ -118,9 +118,7 @@ def check_loss_is_softmax_cross_entropy(backend: Backend, size: float) -> None:
     allowed = tolerance.of_sum("float32", 5 + 6 + 3, 2 * np.array([largest + 2]))
     call = f"train(dense network, one batch of numbers of about {size}, SGDConfig(lr=0.0))"
     why = "-mean(log softmax(z)[label])"
-    expect_close(
-        found.losses, exact.losses, allowed, "float64", what="loss", why=why, call=call
-    )
+    expect_close(found.losses, exact.losses, allowed, "float64", what="loss", why=why, call=call)
 
 
 @check("T3")

@@ -1,0 +1,163 @@
+"""A light stepper, tiny recipes, and processes for the benchmarks' tests."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from antiparallel.benchmarks.data import Batch, digits
+from antiparallel.benchmarks.loop import Training
+from antiparallel.benchmarks.recipes import RECIPES, Recipe
+from antiparallel.benchmarks.record import Position, Record
+from antiparallel.benchmarks.run_folder import RunFolder
+from antiparallel.benchmarks.stepper import Evaluation, State
+from antiparallel.benchmarks.train import never, unwatched
+from antiparallel.spec.contract import Diagnostics
+
+TINY = {"depth": 3, "width": 4, "epochs": 2, "batch_size": 200, "checkpoint_every": 2}
+
+
+class SoftmaxRegression:
+    """The stepper's requests, answered by a linear model in NumPy.
+
+    Args:
+        poison: The update, counted from 0, whose loss is not a number.
+    """
+
+    def __init__(self, poison: int | None = None) -> None:
+        self.weight = np.zeros((10, 64))
+        self.updates = 0
+        self.poison = poison
+        self.rates: list[float] = []
+
+    def train(
+        self, batches: Iterable[Batch], lr: float, sums: Mapping[str, float]
+    ) -> dict[str, float]:
+        totals = {"examples": 0.0, "loss": 0.0, "error": 0.0, **sums}
+        self.rates.append(lr)
+        for batch in batches:
+            inputs, probabilities, losses = self._forward(batch)
+            if self.updates == self.poison:
+                losses = losses * np.nan
+            totals["examples"] += len(losses)
+            totals["loss"] += float(losses.sum())
+            totals["error"] += float((probabilities.argmax(1) != batch.labels).sum())
+            error = probabilities - np.eye(10)[batch.labels]
+            self.weight -= lr * error.T @ inputs / len(losses)
+            self.updates += 1
+        return totals
+
+    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
+        totals, predictions = {"loss": 0.0, "error": 0.0}, []
+        for batch in batches:
+            _, probabilities, losses = self._forward(batch)
+            totals["loss"] += float(losses.sum())
+            totals["error"] += float((probabilities.argmax(1) != batch.labels).sum())
+            predictions += probabilities.argmax(1).tolist()
+        means = {name: total / len(predictions) for name, total in totals.items()}
+        return Evaluation(means, predictions)
+
+    def state(self) -> State:
+        return {"weight": self.weight.copy(), "updates": np.array(self.updates)}
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        self.weight = state["weight"].copy()
+        self.updates = int(state["updates"])
+
+    def diagnostics(self) -> dict[str, Diagnostics]:
+        return {"fc": Diagnostics(40.0, float("nan"), float(np.abs(self.weight).mean()))}
+
+    def describe(self) -> dict[str, str]:
+        return {"device": "numpy"}
+
+    def _forward(self, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        inputs = batch.images.reshape(len(batch.labels), -1).astype(np.float64)
+        logits = inputs @ self.weight.T
+        shifted = np.exp(logits - logits.max(1, keepdims=True))
+        probabilities = shifted / shifted.sum(1, keepdims=True)
+        losses = -np.log(probabilities[np.arange(len(inputs)), batch.labels])
+        return inputs, probabilities, losses
+
+
+@pytest.fixture
+def softmax_regression() -> type[SoftmaxRegression]:
+    return SoftmaxRegression
+
+
+@pytest.fixture
+def tiny() -> Callable[..., Recipe]:
+    """Return a recipe of the digits tier, made so small that a run takes no time."""
+
+    def make(setting: str = "ss", **changes: Any) -> Recipe:
+        recipe = RECIPES[f"digits/convnet-{setting}"]
+        return Recipe.model_validate(recipe.model_dump() | TINY | changes)
+
+    return make
+
+
+@pytest.fixture
+def train_linear(tiny: Callable[..., Recipe]) -> Callable[..., Record]:
+    """Run the loop on softmax regression in a folder, from where the folder is."""
+
+    def train(
+        path: Path,
+        stop: Callable[[], bool] = never,
+        watch: Callable[[Position], None] = unwatched,
+        stepper: SoftmaxRegression | None = None,
+        **changes: Any,
+    ) -> Record:
+        folder = RunFolder(path)
+        with folder.held():
+            if folder.has_record():
+                record = folder.read_record()
+            else:
+                record = Record(recipe=tiny(**changes), overrides={}, seed=7, backend="numpy")
+            stepper = stepper or SoftmaxRegression()
+            return Training(record, stepper, digits(), folder, stop, watch).run()
+
+    return train
+
+
+def timeless(value: Any) -> Any:
+    """Return a record's dump without what the clock, not the run, decides."""
+    if isinstance(value, dict):
+        dropped = ("seconds", "ended", "sessions")
+        return {key: timeless(item) for key, item in value.items() if key not in dropped}
+    if isinstance(value, list | tuple):
+        return [timeless(item) for item in value]
+    return value
+
+
+@pytest.fixture
+def result() -> Callable[[Path], tuple[str, bytes]]:
+    """Return all of a run that must not depend on how often it was interrupted."""
+
+    def read(path: Path) -> tuple[str, bytes]:
+        record = RunFolder(path).read_record()
+        newest = sorted((path / "checkpoints").glob("update-*"))[-1]
+        return repr(timeless(record.model_dump())), (newest / "state.safetensors").read_bytes()
+
+    return read
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start the ``antiparallel`` command in an empty folder, as a process of its own."""
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        program = "from antiparallel.benchmarks.cli import main; main()"
+        return subprocess.Popen(
+            [sys.executable, "-c", program, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start

@@ -1,0 +1,129 @@
+"""A run that is killed, with SIGKILL and at any moment, ends as if it had never stopped."""
+
+import json
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from antiparallel.benchmarks.recipes import Recipe
+from antiparallel.benchmarks.run_folder import RunFolder
+
+Result = Callable[[Path], tuple[str, bytes]]
+Command = Callable[..., subprocess.Popen[str]]
+SIZE = ["--set", "epochs=2", "--set", "depth=3", "--set", "width=4", "--set", "checkpoint_every=5"]
+
+
+def drive(
+    folder: Path, recipe: Recipe, moments: dict[str, list[tuple[str, int]]]
+) -> dict[str, list[int]]:
+    """Return how each process ended, by the run's name: by which signal, 0 if at its end."""
+    driver = Path(__file__).with_name("kill_driver.py")
+    answer = subprocess.run(
+        [sys.executable, driver, folder, recipe.model_dump_json(), json.dumps(moments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert answer.returncode == 0, answer.stderr
+    return json.loads(answer.stdout)
+
+
+def events(folder: Path) -> list[Event]:
+    """Read an event file's records: length, its checksum, event, its checksum."""
+    (path,) = (folder / "events").iterdir()
+    content, found = path.read_bytes(), []
+    while content:
+        (length,) = struct.unpack_from("<Q", content)
+        found.append(Event.FromString(content[12 : 12 + length]))
+        content = content[12 + length + 4 :]
+    return found
+
+
+@pytest.mark.parametrize("rule", ["fa", "ss-batch"])
+def test_killed_at_seeded_moments_a_run_ends_bit_for_bit_as_if_never_killed(
+    tmp_path: Path, tiny: Callable[..., Recipe], result: Result, rule: str
+):
+    recipe = tiny("fa", rule=rule)
+    chance = random.Random(f"moments for {rule}")
+    moments = [("update", chance.randrange(4)) for _ in range(3)]
+    moments += [("write", chance.randrange(1, 25)) for _ in range(9)]
+    chance.shuffle(moments)
+    ends = drive(tmp_path, recipe, {"killed": moments, "whole": []})
+    assert ends["killed"].count(signal.SIGKILL) > 5
+    assert ends["killed"][-1] == 0
+    assert ends["whole"] == [0]
+    assert result(tmp_path / "killed") == result(tmp_path / "whole")
+
+
+def test_killed_before_each_step_of_a_save_a_run_ends_as_if_never_killed(
+    tmp_path: Path, tiny: Callable[..., Recipe], result: Result
+):
+    recipe = tiny("ss-lastbp", epochs=1, checkpoint_every=3)
+    moments = {str(step): [("write", step)] for step in range(50)}
+    ends = drive(tmp_path, recipe, {**moments, "whole": []})
+    killed = [name for name in moments if ends[name] == [signal.SIGKILL, 0]]
+    assert len(killed) > 30
+    assert len(killed) < len(moments)  # so that every step of the run was among them
+    whole = result(tmp_path / "whole")
+    for name in killed:
+        assert result(tmp_path / name) == whole, f"killed before step {name} of writing"
+
+
+def test_events_of_a_killed_run_are_those_of_a_run_that_was_not(
+    tmp_path: Path, tiny: Callable[..., Recipe]
+):
+    recipe = tiny("bp")
+    drive(tmp_path, recipe, {"killed": [("update", 5), ("write", 20), ("write", 3)], "whole": []})
+    killed, whole = events(tmp_path / "killed"), events(tmp_path / "whole")
+    assert killed[0].file_version == whole[0].file_version == "brain.Event:2"
+    assert [event.step for event in killed] == [0, 1, 2]
+    assert [event.summary for event in killed] == [event.summary for event in whole]
+    tags = {value.tag: value.simple_value for value in killed[2].summary.value}
+    last = RunFolder(tmp_path / "killed").read_record().epochs[-1]
+    assert tags["error/validation"] == pytest.approx(last.validation["error"], rel=1e-7)
+    assert tags["angle/conv1"] == pytest.approx(last.diagnostics["conv1"].angle, rel=1e-7)
+
+
+def begin(command: Command, folder: Path) -> subprocess.Popen[str]:
+    """Start ``antiparallel train`` and return when it has committed a checkpoint."""
+    process = command("train", "digits/convnet-fa", "--resume", "--out", folder.name, *SIZE)
+    before = set((folder / "checkpoints").glob("update-*"))
+    while set((folder / "checkpoints").glob("update-*")) <= before and process.poll() is None:
+        time.sleep(0.01)
+    return process
+
+
+def test_the_command_killed_from_outside_goes_on_to_the_same_result(
+    tmp_path: Path, command: Command, result: Result
+):
+    for _ in range(2):
+        process = begin(command, tmp_path / "killed")
+        process.kill()
+        process.communicate()
+    for name in ("killed", "whole"):
+        process = begin(command, tmp_path / name)
+        _, complaint = process.communicate()
+        assert process.returncode == 0, complaint
+    assert result(tmp_path / "killed") == result(tmp_path / "whole")
+    assert len(RunFolder(tmp_path / "killed").read_record().sessions) > 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_run_and_the_exit_code_says_so(
+    tmp_path: Path, command: Command, number: signal.Signals
+):
+    process = begin(command, tmp_path / "run")
+    process.send_signal(number)
+    _, complaint = process.communicate()
+    assert process.returncode == 128 + number
+    assert "Stopped and saved" in complaint
+    assert RunFolder(tmp_path / "run").read_record().status == "stopped"

@@ -1,0 +1,124 @@
+"""``antiparallel reproduce``: all runs, then a report; interrupted, it goes on."""
+
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from antiparallel.benchmarks.run_folder import RunFolder
+from antiparallel.spec import SpecError
+
+Command = Callable[..., subprocess.Popen[str]]
+SMALL = ["--seeds", "2", "--set", "epochs=1", "--set", "depth=2", "--set", "width=4"]
+LONG = ["--seeds", "1", "--set", "epochs=500", "--set", "depth=2", "--set", "width=4"]
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    output, complaint = process.communicate()
+    assert process.returncode == 0, complaint
+    return output
+
+
+def runs(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob("runs/torch/*/seed-*/record.json"))
+
+
+def wait_for_checkpoints(process: subprocess.Popen[str], folder: Path) -> None:
+    while not list(folder.glob("runs/torch/*/seed-*/checkpoints/update-*")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def wait_until_free(folder: Path) -> None:
+    """Return when no process holds a run of the folder any more."""
+    for path in runs(folder):
+        while True:
+            try:
+                with RunFolder(path).held():
+                    break
+            except SpecError:
+                time.sleep(0.02)
+
+
+class _Addresses(HTMLParser):
+    """Collects what a page loads from elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for name, value in attributes if name in ("src", "href")]
+
+
+def test_a_tier_is_reproduced_reported_and_not_run_twice(tmp_path: Path, command: Command):
+    output = finish(command("reproduce", "digits", "--out", "all", *SMALL))
+    folder = tmp_path / "all"
+    assert len(runs(folder)) == 10
+    assert {RunFolder(path).read_record().status for path in runs(folder)} == {"complete"}
+
+    for shown in ("Sign-symmetry", "Feedback alignment", "undecided", "report.html", "runs"):
+        assert shown in output
+    report = json.loads((folder / "report" / "report.json").read_text())
+    (experiment,) = report["experiments"]
+    rows = {row["setting"]: row for row in experiment["settings"]}
+    assert list(rows) == ["bp", "ss", "ss-lastbp", "fa", "fa-lastbp"]
+    for setting, row in rows.items():
+        finals = [
+            100 * RunFolder(path).read_record().epochs[-1].validation["error"]
+            for path in runs(folder)
+            if path.parent.name == f"convnet-{setting}"
+        ]
+        assert row["validation_error_percent"]["n"] == 2
+        assert row["validation_error_percent"]["mean"] == pytest.approx(sum(finals) / 2)
+        assert f"{sum(finals) / 2:.2f} ± " in (folder / "report" / "report.md").read_text()
+    assert experiment["provenance"]["seeds"] == [0, 1]
+    assert "reproduce digits --out all" in experiment["provenance"]["commands"][0]
+    assert len(experiment["claims"]) == 6
+
+    page = _Addresses()
+    page.feed((folder / "report" / "report.html").read_text())
+    assert len(page.found) == 3
+    assert all(address.startswith("data:image/png;base64,") for address in page.found)
+    for picture in folder.glob("report/*.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+    before = {path: (path / "record.json").read_bytes() for path in runs(folder)}
+    finish(command("reproduce", "digits", "--out", "all", *SMALL))
+    assert {path: (path / "record.json").read_bytes() for path in runs(folder)} == before
+
+
+def test_another_seed_or_a_single_run_can_be_reported(tmp_path: Path, command: Command):
+    small = SMALL[2:]
+    finish(command("train", "digits/convnet-ss", "--seed", "9", "--out", "mine", *small))
+    output = finish(command("report", "mine", "--out", "paper"))
+    assert re.search(r"Sign-symmetry .* 1 ", output)
+    assert (tmp_path / "paper" / "report.html").is_file()
+
+
+def test_interrupted_it_saves_every_run_and_leaves_no_process(tmp_path: Path, command: Command):
+    process = command("reproduce", "digits", "--out", "some", "--processes", "2", *LONG)
+    wait_for_checkpoints(process, tmp_path / "some")
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate()
+    assert process.returncode == 128 + signal.SIGINT, complaint
+    assert "Stopped and saved" in complaint
+    assert "Traceback" not in complaint
+    for path in runs(tmp_path / "some"):
+        assert RunFolder(path).read_record().status == "stopped"
+        with RunFolder(path).held():
+            pass
+
+
+def test_killed_itself_its_workers_end(tmp_path: Path, command: Command):
+    process = command("reproduce", "digits", "--out", "some", "--processes", "2", *LONG)
+    wait_for_checkpoints(process, tmp_path / "some")
+    process.kill()
+    process.communicate()
+    wait_until_free(tmp_path / "some")
