@@ -1,5 +1,6 @@
 """The feedback operation: identity on a layer's output, B on the way back."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -119,6 +120,17 @@ def send_back(y: Tensor, x: Tensor, feedback: Feedback, operation: Operation) ->
     return sent
 
 
+def signed(weight: Tensor, magnitude: float | Tensor) -> Tensor:
+    """Return ``magnitude * sign(weight)``, where the sign of NaN is NaN (clause R7).
+
+    Torch's own sign makes NaN zero. So weights are scaled up until all but zeros exceed any
+    magnitude, subnormal ones too, and clipped: three passes, two of them in place.
+    """
+    largest = 2.0 ** (math.frexp(torch.finfo(weight.dtype).max)[1] - 1)
+    bound: Any = magnitude  # torch's annotations know a number or a tensor, not either
+    return weight.mul(largest).mul_(largest).clamp_(-bound, bound)
+
+
 class _FeedbackOperation(torch.autograd.Function):
     generate_vmap_rule = True
 
@@ -151,7 +163,7 @@ class _FeedbackOperation(torch.autograd.Function):
         if not ctx.needs_input_grad[1]:
             return error, None, None, None, None
         if magnitude is not None:
-            matrix = matrix.sign().mul_(magnitude)
+            matrix = signed(matrix, magnitude)
         # Under autocast the error comes in the output's dtype and x has its own.
         sent = ctx.operation.input_gradient(error, matrix.to(error.dtype), ctx.shape)
         return error, sent.to(ctx.dtype), None, None, None
