@@ -124,11 +124,13 @@ def signed(weight: Tensor, magnitude: float | Tensor) -> Tensor:
     """Return ``magnitude * sign(weight)``, where the sign of NaN is NaN (clause R7).
 
     Torch's own sign makes NaN zero. So weights are scaled up until all but zeros exceed any
-    magnitude, subnormal ones too, and clipped: three passes, two of them in place.
+    magnitude, subnormal ones too, and clipped, in place.
     """
     largest = 2.0 ** (math.frexp(torch.finfo(weight.dtype).max)[1] - 1)
-    bound: Any = magnitude  # torch's annotations know a number or a tensor, not either
-    return weight.mul(largest).mul_(largest).clamp_(-bound, bound)
+    scaled = weight.mul(largest).mul_(largest)
+    if isinstance(magnitude, Tensor):
+        return scaled.clamp_(-1, 1).mul_(magnitude)
+    return scaled.clamp_(-magnitude, magnitude)
 
 
 class _FeedbackOperation(torch.autograd.Function):
