@@ -1,14 +1,18 @@
 """The entry point of the ``antiparallel`` command."""
 
+import signal
 import sys
 
 
 def main() -> None:
-    """Run the command, or say in one line what is not installed."""
+    """Run the command; say in one line that it was interrupted, or what is not installed."""
     try:
         from antiparallel.benchmarks.commands import run
 
         run()
+    except KeyboardInterrupt:  # before or after there was anything to save
+        print("antiparallel: Interrupted.", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("antiparallel"):
             raise

@@ -5,6 +5,7 @@ import signal
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -147,6 +148,7 @@ class _Pool:
     def start_worker(self) -> None:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(theirs,), daemon=True)
+        resource_tracker.ensure_running()  # now, since starting it unblocks signals
         before = signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)  # till the worker catches them
         process.start()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -159,7 +161,7 @@ class _Pool:
             assert isinstance(ready, Connection)
             try:
                 message = ready.recv()
-            except EOFError as error:
+            except (EOFError, ConnectionResetError) as error:
                 raise RuntimeError("A worker process was killed; its run can be resumed") from error
             if isinstance(message, _Failed):
                 raise (
@@ -196,7 +198,7 @@ class _Pool:
 
 def _work(connection: Connection) -> None:
     """Run the jobs that arrive until the other end closes: when there are none, or it died."""
-    with Signals().caught() as signals:
+    with Signals(ignore=(signal.SIGINT,)).caught() as signals:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
         try:
             while True:

@@ -10,17 +10,24 @@ CAUGHT = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """Has SIGINT or SIGTERM arrived? A second one ends the process at once."""
+    """Has SIGINT or SIGTERM arrived? A second one ends the process at once.
 
-    def __init__(self) -> None:
+    Args:
+        ignore: Signals that count for nothing. A worker ignores SIGINT: a terminal sends it to
+            the parent too, and the parent tells its workers by SIGTERM.
+    """
+
+    def __init__(self, ignore: tuple[signal.Signals, ...] = ()) -> None:
         self.received: int | None = None
+        self._ignore = ignore
 
     @contextmanager
     def caught(self) -> Iterator[Self]:
         """Catch both signals while the block runs."""
         before = {number: signal.getsignal(number) for number in CAUGHT}
-        for number in before:
-            signal.signal(number, self._receive)
+        for number in CAUGHT:
+            ignored = number in self._ignore
+            signal.signal(number, signal.SIG_IGN if ignored else self._receive)
         try:
             yield self
         finally:
@@ -33,5 +40,5 @@ class Signals:
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         self.received = number
-        for caught in CAUGHT:
+        for caught in set(CAUGHT).difference(self._ignore):
             signal.signal(caught, signal.SIG_DFL)

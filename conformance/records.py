@@ -13,8 +13,8 @@ class Record:
     Args:
         check: The check's name.
         clause: The clause of SPEC.md that it checks.
-        status: ``"passed"``; ``"failed"``; ``"unsupported"``: every example needed a capability
-            that the backend declares unsupported, and raised UnsupportedError as it must;
+        status: ``"passed"``; ``"failed"``; ``"unsupported"``: every example needs a capability
+            that the backend declares unsupported, and was refused where it must be;
             ``"expected-failure"``: it failed and the list of expected failures has it.
         message: Why, in one sentence, then the clause; empty when passed.
         reproduce: Lines to paste into Python that show the failure again; empty when passed.

@@ -47,23 +47,29 @@ class Check:
         clause: The clause of SPEC.md that it checks.
         function: ``function(backend, **arguments)``; raises Violation, or returns.
         drives: Where each argument comes from.
+        may_compute: Whether an example that needs what a backend declares unsupported may pass as
+            well as raise UnsupportedError: where no arithmetic of the backend's is asked for.
     """
 
     name: str
     clause: str
     function: Callable[..., None]
     drives: Mapping[str, Drive]
+    may_compute: bool = False
 
 
 _CHECKS: dict[str, Check] = {}
 _Function = TypeVar("_Function", bound=Callable[..., None])
 
 
-def check(clause: str, **drives: Drive) -> Callable[[_Function], _Function]:
+def check(
+    clause: str, *, may_compute: bool = False, **drives: Drive
+) -> Callable[[_Function], _Function]:
     """Register a function ``check_<what>(backend, **arguments)`` as the check of a clause.
 
     Args:
         clause: The clause of SPEC.md.
+        may_compute: As in ``Check``.
         **drives: For each argument a hypothesis strategy, or a tuple of all its values.
 
     Returns:
@@ -74,7 +80,7 @@ def check(clause: str, **drives: Drive) -> Callable[[_Function], _Function]:
         name = function.__name__
         if name in _CHECKS:
             raise SpecError(f"Expected check names to differ. Received: name={name!r}")
-        _CHECKS[name] = Check(name, clause, function, drives)
+        _CHECKS[name] = Check(name, clause, function, drives, may_compute)
         return function
 
     return register

@@ -22,7 +22,7 @@ from antiparallel.torch.layers import (
 )
 from antiparallel.torch.optimizers import SGD
 from antiparallel.torch.summary import summary
-from antiparallel.torch.verify import verify
+from antiparallel.torch.verify import FeedbackError, verify
 
 __all__ = [
     "SGD",
@@ -32,6 +32,7 @@ __all__ = [
     "ConvTranspose1d",
     "ConvTranspose2d",
     "ConvTranspose3d",
+    "FeedbackError",
     "FeedbackLayer",
     "Linear",
     "convert",

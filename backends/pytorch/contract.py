@@ -33,6 +33,7 @@ from antiparallel.spec.diagnostics import diagnose
 from antiparallel.spec.draws import Purpose
 from antiparallel.spec.layers import require_input, require_parameters
 from antiparallel.torch import layers as ap
+from antiparallel.torch.attachment import attachment
 from antiparallel.torch.layout import draw_like, from_canonical, to_canonical
 from antiparallel.torch.optimizers import SGD
 
@@ -55,6 +56,7 @@ class PaddedLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output with its padding."""
+        self.geometry.output_shape(tuple(x.shape))  # raises SpecError for an x that does not fit
         if not self.ends_differ:
             out: Tensor = self.layer(x)
             return out
@@ -88,7 +90,7 @@ class TorchLayer:
         self._set(self._layer.weight, from_canonical(self._layer, _tensor(weight)))
         if bias is not None:
             self._set(self._layer.bias, _tensor(bias))
-        self._layer.attach(ap.attachment(self._layer, rule, scale, stream))
+        self._layer.attach(attachment(self._layer, rule, scale, stream))
 
     def forward(self, x: Array) -> Array:
         """Return the layer's output for an input."""
@@ -256,8 +258,12 @@ class TorchBackend:
         optimizer = _sgd(config, weights, biases)
         losses = []
         for x, labels in batches:
+            if x.dtype != batches[0][0].dtype:
+                raise SpecError(f"Expected batches of one dtype. Received: dtype={x.dtype}")
+            logits = model(_tensor(x))
+            _require_labels(labels, logits)
             optimizer.zero_grad()
-            loss = F.cross_entropy(model(_tensor(x)), _tensor(labels))
+            loss = F.cross_entropy(logits, _tensor(labels))
             loss.backward()  # type: ignore[no-untyped-call]  # torch's
             optimizer.step()
             losses.append(loss.item())
@@ -321,6 +327,17 @@ def _numbers(geometry: Conv | ConvTranspose) -> str | tuple[int, ...] | None:
         return "same" if fits else None
     pads = geometry.pads((1,) * geometry.rank) if isinstance(geometry, Conv) else geometry.pads()
     return tuple(a for a, _ in pads) if all(a == b for a, b in pads) else None
+
+
+def _require_labels(labels: NDArray[np.int64], logits: Tensor) -> None:
+    """Raise SpecError unless labels are classes of the logits, one per example (clause E11)."""
+    fits = logits.dim() == 2 and len(logits) > 0 and labels.shape == logits.shape[:1]
+    integers = np.issubdtype(labels.dtype, np.integer)
+    if not (fits and integers and labels.min() >= 0 and labels.max() < logits.shape[1]):
+        raise SpecError(
+            "Expected one integer label in [0, classes) for each row of logits (batch, classes), "
+            f"batch >= 1. Received: logits.shape={tuple(logits.shape)}, labels={labels}"
+        )
 
 
 def _sgd(config: SGDConfig, weights: list[Tensor], biases: list[Tensor]) -> SGD:

@@ -8,8 +8,9 @@ from torch.nn.utils import parametrize
 
 from antiparallel.spec import Backprop, Rule, Scale, SpecError, UnsupportedError, as_rule
 from antiparallel.spec.draws import require_word
+from antiparallel.torch.attachment import Attachment, attachment
 from antiparallel.torch.inventory import Found, plain_type, weight_layers
-from antiparallel.torch.layers import FEEDBACK_LAYERS, Attachment, FeedbackLayer, attachment
+from antiparallel.torch.layers import FEEDBACK_LAYERS, FeedbackLayer
 
 _PLAIN_LAYERS: dict[type[nn.Module], type[nn.Module]] = {
     layer: plain for plain, layer in FEEDBACK_LAYERS.items()

@@ -1,5 +1,6 @@
 """The feedback operation: identity on a layer's output, B on the way back."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -119,6 +120,19 @@ def send_back(y: Tensor, x: Tensor, feedback: Feedback, operation: Operation) ->
     return sent
 
 
+def signed(weight: Tensor, magnitude: float | Tensor) -> Tensor:
+    """Return ``magnitude * sign(weight)``, where the sign of NaN is NaN (clause R7).
+
+    Torch's own sign makes NaN zero. So weights are scaled up until all but zeros exceed any
+    magnitude, subnormal ones too, and clipped, in place.
+    """
+    largest = 2.0 ** (math.frexp(torch.finfo(weight.dtype).max)[1] - 1)
+    scaled = weight.mul(largest).mul_(largest)
+    if isinstance(magnitude, Tensor):
+        return scaled.clamp_(-1, 1).mul_(magnitude)
+    return scaled.clamp_(-magnitude, magnitude)
+
+
 class _FeedbackOperation(torch.autograd.Function):
     generate_vmap_rule = True
 
@@ -151,7 +165,7 @@ class _FeedbackOperation(torch.autograd.Function):
         if not ctx.needs_input_grad[1]:
             return error, None, None, None, None
         if magnitude is not None:
-            matrix = matrix.sign().mul_(magnitude)
+            matrix = signed(matrix, magnitude)
         # Under autocast the error comes in the output's dtype and x has its own.
         sent = ctx.operation.input_gradient(error, matrix.to(error.dtype), ctx.shape)
         return error, sent.to(ctx.dtype), None, None, None

@@ -6,6 +6,7 @@ from torch.nn.utils import parametrize
 
 from antiparallel.spec import FeedbackAlignment, Scale, SpecError, UnsupportedError, feedback_scale
 from antiparallel.spec.draws import Purpose
+from antiparallel.torch.feedback import signed
 from antiparallel.torch.inventory import weight_layers
 from antiparallel.torch.layers import FeedbackLayer
 from antiparallel.torch.layout import WeightLayer, draw_like, geometry, weight_of
@@ -67,7 +68,7 @@ def initialize(model: nn.Module, *, scale: Scale | None = None, seed: int = 0) -
     for found in layers:
         module = found.module
         if isinstance(module, FeedbackLayer) and module.rule == FeedbackAlignment(start="sign"):
-            module.feedback = weight_of(module).sign() * module.feedback_scale
+            module.feedback = signed(weight_of(module), module.feedback_scale)
     return model
 
 

@@ -56,12 +56,12 @@ def plain_type(module: nn.Module) -> type[nn.Module]:
 def _obstacle(module: WeightLayer, reader: str | None) -> str:
     if reader is not None:
         return f"its weight is read by {reader}, not used by calling it"
+    if "forward" in vars(module):
+        return "its forward was replaced on the instance"
     if isinstance(module, FeedbackLayer):
         return ""
     if isinstance(module, LazyModuleMixin):
         return "a lazy layer: run it once, then convert"
-    if "forward" in vars(module):
-        return "its forward was replaced on the instance"
     kind = plain_type(module)
     if kind not in FEEDBACK_LAYERS:
         name = next(base.__name__ for base in kind.__mro__ if base in FEEDBACK_LAYERS)

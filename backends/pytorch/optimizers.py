@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from antiparallel.spec import SpecError, UnsupportedError
 from antiparallel.spec.sgd import SIGN_BOUND
+from antiparallel.torch.feedback import signed
 
 KeepSigns: TypeAlias = bool | Literal["all"]
 
@@ -105,7 +106,7 @@ class SGD(Optimizer):
             return
         d = [p.grad for p in parameters]
         if group["batch_manhattan"]:
-            d = list(torch._foreach_sign(d))
+            d = [signed(x, 1.0) for x in d]
         if group["weight_decay"]:
             d = list(torch._foreach_add(d, parameters, alpha=group["weight_decay"]))
         if group["momentum"]:
@@ -143,7 +144,7 @@ class SGD(Optimizer):
 def _keep_signs(before: Tensor, after: Tensor) -> None:
     """Stop updated weights, in place, where they would reach or cross zero."""
     bound = max(SIGN_BOUND, torch.finfo(after.dtype).smallest_normal)
-    crossed = before.sign() * after.sign() <= 0
+    crossed = before.sign() * after.clamp(-1, 1) <= 0  # False for NaN, which stays
     stopped = torch.full_like(after, bound).where(before >= 0, -bound)
     after.copy_(torch.where(crossed, stopped, after))
 

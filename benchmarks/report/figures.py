@@ -81,7 +81,9 @@ def _curves(experiment: Experiment) -> Figure:
     _label_ends(axes, ends)
     axes.set_xlabel("Epoch")
     axes.set_ylabel("Top-1 validation error (%), log scale")
-    axes.set_title(f"{experiment.name}: mean (line) and range (band) over seeds, n = {_seeds(experiment)}")
+    axes.set_title(
+        f"{experiment.name}: mean (line) and range (band) over seeds, n = {_seeds(experiment)}"
+    )
     return figure
 
 

@@ -23,38 +23,46 @@ def _require_draw(backend: Backend, case: LayerCase) -> None:
     expect_equal(observed, expected, what="feedback", why=why, call=call)
 
 
-@check("D5", case=strategies.layer_cases(strategies.dense_layers(), rule="fa"))
+@check("D5", may_compute=True, case=strategies.layer_cases(strategies.dense_layers(), rule="fa"))
 def check_draws_of_dense_layers(backend: Backend, case: LayerCase) -> None:
     """Under fa B of a dense layer is the uniform draw of D5, bit for bit."""
     _require_draw(backend, case)
 
 
-@check("D6", case=strategies.layer_cases(strategies.convolutions(), rule="fa"))
+@check("D6", may_compute=True, case=strategies.layer_cases(strategies.convolutions(), rule="fa"))
 def check_draws_of_convolutions(backend: Backend, case: LayerCase) -> None:
     """Under fa B of a convolution is the normal draw of D6, bit for bit on one machine."""
     _require_draw(backend, case)
 
 
-@check("D7", case=strategies.layer_cases(strategies.transposed_convolutions(), rule="fa"))
+@check(
+    "D7",
+    may_compute=True,
+    case=strategies.layer_cases(strategies.transposed_convolutions(), rule="fa"),
+)
 def check_draws_fill_the_canonical_layout(backend: Backend, case: LayerCase) -> None:
     """The numbers fill the canonical layout, also where a framework stores W in another."""
     _require_draw(backend, case)
 
 
-@check("D3", geometry=_LARGE)
+@check("D3", may_compute=True, geometry=_LARGE)
 def check_draws_of_large_layers(backend: Backend, geometry: Dense | Conv) -> None:
     """A layer of many weights gets the same stream of words as a small one, only longer."""
     spatial = () if isinstance(geometry, Dense) else (3, 3)
     _require_draw(backend, LayerCase(geometry, rule="fa", dtype="float32", spatial=spatial))
 
 
-@check("D1", case=strategies.layer_cases(rule="fa", seed=_LARGE_WORDS, index=_LARGE_WORDS))
+@check(
+    "D1",
+    may_compute=True,
+    case=strategies.layer_cases(rule="fa", seed=_LARGE_WORDS, index=_LARGE_WORDS),
+)
 def check_large_seeds(backend: Backend, case: LayerCase) -> None:
     """Seed and index use all of their 64 bits."""
     _require_draw(backend, case)
 
 
-@check("D8", case=strategies.layer_cases(rule=strategies.drawn_rules))
+@check("D8", may_compute=True, case=strategies.layer_cases(rule=strategies.drawn_rules))
 def check_draws_repeat(backend: Backend, case: LayerCase) -> None:
     """Layers built alike have the same feedback, bit for bit, however often they are built."""
     expected = case.layer(backend).feedback()
@@ -65,7 +73,9 @@ def check_draws_repeat(backend: Backend, case: LayerCase) -> None:
 
 
 @check(
-    "D9", case=strategies.layer_cases(rule="fa", seed=st.integers(0, 9), index=st.integers(0, 9))
+    "D9",
+    may_compute=True,
+    case=strategies.layer_cases(rule="fa", seed=st.integers(0, 9), index=st.integers(0, 9)),
 )
 def check_seed_and_index_key_the_draws(backend: Backend, case: LayerCase) -> None:
     """Layers of another seed or index have other feedback; seed and index do not commute."""

@@ -75,6 +75,7 @@ def check_unsupported_are_capabilities(backend: Backend) -> None:
 
 @check(
     "E3",
+    may_compute=True,
     rule=("backprop", "SS", "", None, 3, ("ss",)),
     case=draws.layer_cases(rule="bp"),
 )
@@ -89,6 +90,7 @@ def check_unknown_rule(backend: Backend, rule: Any, case: LayerCase) -> None:
 
 @check(
     "E5",
+    may_compute=True,
     scale=("papers", 0, 0.0, -1.0, inf, nan, True, None, "1"),
     case=draws.layer_cases(rule=draws.sign_rules),
 )
@@ -99,7 +101,7 @@ def check_bad_scale(backend: Backend, scale: Any, case: LayerCase) -> None:
     expect_spec_error(lambda: case.layer(backend, scale=scale), expected=expected, call=call)
 
 
-@check("E5", scale=("papers", 0.0, -1.0, inf, nan, True, None))
+@check("E5", may_compute=True, scale=("papers", 0.0, -1.0, inf, nan, True, None))
 def check_bad_scale_of_initial_weights(backend: Backend, scale: Any) -> None:
     """Initial weights of such a scale are refused as well."""
     expect_spec_error(
@@ -111,6 +113,7 @@ def check_bad_scale_of_initial_weights(backend: Backend, scale: Any) -> None:
 
 @check(
     "E6",
+    may_compute=True,
     field=("seed", "index"),
     value=(-1, 2**64, 1.5, "0", None, True),
     case=draws.layer_cases(),
@@ -126,7 +129,7 @@ def check_bad_seed(backend: Backend, field: str, value: Any, case: LayerCase) ->
     )
 
 
-@check("E4", case=draws.layer_cases())
+@check("E4", may_compute=True, case=draws.layer_cases())
 def check_wrong_parameters(backend: Backend, case: LayerCase) -> None:
     """Weights and biases of another shape or dtype than the layer's are refused."""
     weight, other = case.weight(), _other_dtype(case)
@@ -149,7 +152,7 @@ def _other_dtype(case: LayerCase) -> str:
     return "float32" if case.dtype == "float64" else "float16"
 
 
-@check("E4", case=draws.layer_cases(activations="normal"))
+@check("E4", may_compute=True, case=draws.layer_cases(activations="normal"))
 def check_wrong_inputs_and_errors(backend: Backend, case: LayerCase) -> None:
     """Inputs and errors that do not fit the layer are refused, and the layer works on."""
     layer, x, error = case.layer(backend), case.x(), case.error()
@@ -177,7 +180,7 @@ def check_wrong_inputs_and_errors(backend: Backend, case: LayerCase) -> None:
     expect_equal(layer.feedback(), before, what="feedback", why="as before", call=call)
 
 
-@check("E7", case=draws.layer_cases(draws.large_kernels()))
+@check("E7", may_compute=True, case=draws.layer_cases(draws.large_kernels()))
 def check_input_too_small(backend: Backend, case: LayerCase) -> None:
     """An input too small for one place of output is refused."""
     small = replace(case, spatial=(1,) * len(case.spatial))
@@ -188,7 +191,7 @@ def check_input_too_small(backend: Backend, case: LayerCase) -> None:
     )
 
 
-@check("E10", case=draws.layer_cases())
+@check("E10", may_compute=True, case=draws.layer_cases())
 def check_wrong_new_weights(backend: Backend, case: LayerCase) -> None:
     """set_weight refuses what does not fit, and leaves the layer as it was."""
     layer, weight = case.layer(backend), case.weight(1)
@@ -209,7 +212,7 @@ def check_wrong_new_weights(backend: Backend, case: LayerCase) -> None:
         expect_equal(after, before, what="output", why="as before", call=call)
 
 
-@check("E8", case=draws.layer_cases(weights="normal"))
+@check("E8", may_compute=True, case=draws.layer_cases(weights="normal"))
 def check_wrong_state(backend: Backend, case: LayerCase) -> None:
     """A state of another rule, another shape, or with a bias too many or too few is refused."""
     layer = case.layer(backend)
@@ -231,7 +234,7 @@ def check_wrong_state(backend: Backend, case: LayerCase) -> None:
         expect_equal(layer.feedback(), before, what="feedback", why="as before", call=call)
 
 
-@check("E10", case=draws.sgd_cases(lr=0.1, weights="normal", gradients="normal"))
+@check("E10", may_compute=True, case=draws.sgd_cases(lr=0.1, weights="normal", gradients="normal"))
 def check_wrong_gradients(backend: Backend, case: SGDCase) -> None:
     """Gradients that do not fit are refused, and no parameter is updated, not even the others."""
     optimizer, other = case.optimizer(backend), case.optimizer(backend)
@@ -253,7 +256,7 @@ def check_wrong_gradients(backend: Backend, case: SGDCase) -> None:
         expect_equal(found[name], expected[name], what=name, why=why, call=case.call(0))
 
 
-@check("E9", case=draws.sgd_cases())
+@check("E9", may_compute=True, case=draws.sgd_cases())
 def check_unknown_biases(backend: Backend, case: SGDCase) -> None:
     """A bias that is not among the parameters is refused."""
     expect_spec_error(
@@ -263,7 +266,7 @@ def check_unknown_biases(backend: Backend, case: SGDCase) -> None:
     )
 
 
-@check("E12", case=draws.layer_cases())
+@check("E12", may_compute=True, case=draws.layer_cases())
 def check_diagnostics_of_unlike_shapes(backend: Backend, case: LayerCase) -> None:
     """Weights and feedback of different shapes have no diagnostics."""
     weight = case.weight()
@@ -274,7 +277,11 @@ def check_diagnostics_of_unlike_shapes(backend: Backend, case: LayerCase) -> Non
     )
 
 
-@check("E11", wrong=("no batch", "empty batch", "label too large", "negative label", "label less"))
+@check(
+    "E11",
+    may_compute=True,
+    wrong=("no batch", "empty batch", "label too large", "negative label", "label less"),
+)
 def check_wrong_batches(backend: Backend, wrong: str) -> None:
     """Training without a batch, or with labels that do not fit, is refused."""
     network = Network((Weighted(Dense(2, 3), Backprop()),))

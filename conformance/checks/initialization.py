@@ -9,7 +9,7 @@ from antiparallel.spec.contract import Backend
 from antiparallel.spec.draws import Purpose, draw
 
 
-@check("I1", case=draws.weight_cases())
+@check("I1", may_compute=True, case=draws.weight_cases())
 def check_initial_weights(backend: Backend, case: WeightCase) -> None:
     """Initial weights are the specification's draw, rounded once to the dtype."""
     scale = feedback_scale(case.geometry, case.scale)

@@ -26,13 +26,19 @@ def _require_scale(backend: Backend, case: LayerCase, formula: str) -> None:
     )
 
 
-@check("L3", case=draws.layer_cases(draws.dense_layers(), rule="ss", scale="paper"))
+@check(
+    "L3", may_compute=True, case=draws.layer_cases(draws.dense_layers(), rule="ss", scale="paper")
+)
 def check_lambda_of_dense_layers(backend: Backend, case: LayerCase) -> None:
     """Lambda of a dense layer is ``1 / sqrt(n_out)``."""
     _require_scale(backend, case, "1 / sqrt(n_out)")
 
 
-@check("L1", case=draws.layer_cases(draws.convolutions(), rule="ss", scale=draws.conventions))
+@check(
+    "L1",
+    may_compute=True,
+    case=draws.layer_cases(draws.convolutions(), rule="ss", scale=draws.conventions),
+)
 def check_lambda_of_convolutions(backend: Backend, case: LayerCase) -> None:
     """Lambda of a convolution is ``sqrt(2 / (prod(kernel) * n_out / groups))``, by both scales."""
     _require_scale(backend, case, "sqrt(2 / (prod(kernel) * n_out / groups))")
@@ -40,6 +46,7 @@ def check_lambda_of_convolutions(backend: Backend, case: LayerCase) -> None:
 
 @check(
     "L2",
+    may_compute=True,
     case=draws.layer_cases(draws.transposed_convolutions(), rule="ss", scale=draws.conventions),
 )
 def check_lambda_of_transposed_convolutions(backend: Backend, case: LayerCase) -> None:
@@ -47,19 +54,29 @@ def check_lambda_of_transposed_convolutions(backend: Backend, case: LayerCase) -
     _require_scale(backend, case, "sqrt(2 / (prod(kernel) * n_out / groups))")
 
 
-@check("L4", case=draws.layer_cases(draws.dense_layers(), rule="ss", scale="reference-code"))
+@check(
+    "L4",
+    may_compute=True,
+    case=draws.layer_cases(draws.dense_layers(), rule="ss", scale="reference-code"),
+)
 def check_lambda_of_the_reference_code(backend: Backend, case: LayerCase) -> None:
     """Lambda of a dense layer by ``"reference-code"`` is ``1 / sqrt(n_in)``."""
     _require_scale(backend, case, "1 / sqrt(n_in)")
 
 
-@check("L4", case=draws.layer_cases(rule="ss", scale=st.sampled_from([0.3, 2, 1e-3])))
+@check(
+    "L4", may_compute=True, case=draws.layer_cases(rule="ss", scale=st.sampled_from([0.3, 2, 1e-3]))
+)
 def check_lambda_by_number(backend: Backend, case: LayerCase) -> None:
     """A number given as scale is lambda."""
     _require_scale(backend, case, "the number given")
 
 
-@check("L5", case=draws.layer_cases(rule="fa", scale=st.sampled_from([0.3, "reference-code"])))
+@check(
+    "L5",
+    may_compute=True,
+    case=draws.layer_cases(rule="fa", scale=st.sampled_from([0.3, "reference-code"])),
+)
 def check_lambda_sizes_drawn_feedback(backend: Backend, case: LayerCase) -> None:
     """Drawn feedback has the size of the same lambda."""
     expected = drawn(case, Purpose.FEEDBACK)

@@ -81,10 +81,10 @@ def _inputs(shape: tuple[int, ...], dtype: Dtype = "float32") -> Array:
 @check("T1", dtype=("float32",))
 def check_training_starts_from_initial_weights(backend: Backend, dtype: Dtype) -> None:
     """Weight layer number i starts from the initial weights of index i."""
-    geometries: tuple[Geometry, ...] = (Conv(1, 2, (2,)), Dense(4, 5), Dense(5, 3))
+    geometries: tuple[Geometry, ...] = (Conv(1, 2, (2, 2)), Dense(4, 5), Dense(5, 3))
     first, second, last = (Weighted(geometry, Backprop()) for geometry in geometries)
     network = Network((first, "relu", "flatten", second, "relu", last))
-    found = _train(backend, network, _inputs((2, 1, 3), dtype), _STILL)
+    found = _train(backend, network, _inputs((2, 1, 3, 2), dtype), _STILL)
     for index, geometry in enumerate(geometries):
         expect_equal(
             found.weights[index],

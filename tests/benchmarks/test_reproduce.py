@@ -1,6 +1,7 @@
 """``antiparallel reproduce``: all runs, then a report; interrupted, it goes on."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -102,10 +103,16 @@ def test_another_seed_or_a_single_run_can_be_reported(tmp_path: Path, command: C
     assert (tmp_path / "paper" / "report.html").is_file()
 
 
-def test_interrupted_it_saves_every_run_and_leaves_no_process(tmp_path: Path, command: Command):
+@pytest.mark.parametrize("to_all", [True, False], ids=["ctrl-c", "parent only"])
+def test_interrupted_it_saves_every_run_and_leaves_no_process(
+    tmp_path: Path, command: Command, to_all: bool
+):
     process = command("reproduce", "digits", "--out", "some", "--processes", "2", *LONG)
     wait_for_checkpoints(process, tmp_path / "some")
-    process.send_signal(signal.SIGINT)
+    if to_all:  # as a terminal does
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(signal.SIGINT)
     _, complaint = process.communicate()
     assert process.returncode == 128 + signal.SIGINT, complaint
     assert "Stopped and saved" in complaint
@@ -114,6 +121,19 @@ def test_interrupted_it_saves_every_run_and_leaves_no_process(tmp_path: Path, co
         assert RunFolder(path).read_record().status == "stopped"
         with RunFolder(path).held():
             pass
+
+
+def test_interrupted_while_its_workers_start_it_ends_without_a_word_too_many(
+    tmp_path: Path, command: Command
+):
+    process = command("reproduce", "digits", "--out", "some", "--processes", "2", *LONG)
+    while not (tmp_path / "some" / "reproduce.json").exists():
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGINT)
+    _, complaint = process.communicate()
+    assert process.returncode == 128 + signal.SIGINT, complaint
+    assert "Traceback" not in complaint
+    wait_until_free(tmp_path / "some")
 
 
 def test_killed_itself_its_workers_end(tmp_path: Path, command: Command):

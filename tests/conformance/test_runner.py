@@ -2,15 +2,18 @@
 
 import dataclasses
 import re
+from typing import get_args
 
 import numpy as np
 import pytest
 from mutants import all_mutants, shapes
-from mutants.sinful import SinfulBackend
+from mutants.sinful import SinfulBackend, SinfulLayer
 
 from antiparallel.conformance import all_checks, check_backend
+from antiparallel.conformance.cases import dtype_needs, geometry_needs
 from antiparallel.conformance.clauses import clauses
-from antiparallel.spec import SpecError, UnsupportedError, as_rule
+from antiparallel.spec import ALIASES, RULES, Dense, SpecError, UnsupportedError, as_rule
+from antiparallel.spec.contract import Capability
 
 DENSE = "check_forward_of_dense_layers"
 CAPABILITIES = "check_capabilities_work_or_are_refused"
@@ -107,6 +110,67 @@ def test_what_is_declared_unsupported_must_raise_and_is_reported_as_such():
     assert SS_BATCH in unsupported
     assert "check_ss_batch_advances_only_at_backward" in unsupported
     assert {status for check, status in found.items() if check not in unsupported} == {"passed"}
+
+
+class LimitedLayer(SinfulLayer):
+    """A layer that meets what it cannot do in a forward or backward pass."""
+
+    def forward(self, x):
+        self.require_supported(x)
+        return super().forward(x)
+
+    def backward(self, x, error):
+        self.require_supported(x)
+        return super().backward(x, error)
+
+    def require_supported(self, x):
+        if isinstance(self.geometry, Dense) and x.ndim != 2:
+            raise UnsupportedError("Expected inputs (batch, n_in).")
+        if x.shape[0] == 0:
+            raise UnsupportedError("Expected at least one example.")
+
+
+class Limited(SinfulBackend):
+    """A correct backend that can do little; it checks arguments before it says so."""
+
+    Layer = LimitedLayer
+    checks_first = True
+    unsupported = dict.fromkeys(get_args(Capability), "Not written.")
+
+    def layer(self, geometry, weight, bias, rule, **options):
+        if self.checks_first:
+            super().layer(geometry, weight, bias, rule, **options)
+        known = rule in (*RULES, *ALIASES) or rule in RULES.values()
+        needs = geometry_needs(geometry) | dtype_needs(str(getattr(weight, "dtype", "")))
+        if needs or (known and as_rule(rule).name in ("ss-fixed", "ss-batch", "fa-sign")):
+            raise UnsupportedError("Not written.")
+        return super().layer(geometry, weight, bias, rule, **options)
+
+    def sgd(self, config, parameters, biases):
+        wide = any(array.dtype == np.float64 for array in parameters.values())
+        if wide or config.batch_manhattan or config.keep_signs:
+            raise UnsupportedError("Not written.")
+        return super().sgd(config, parameters, biases)
+
+    def train(self, network, batches, config, *, seed=0):
+        for layer in network.layers:
+            if not isinstance(layer, str) and batches:
+                weight = np.zeros(layer.geometry.weight_shape, batches[0][0].dtype)
+                self.layer(layer.geometry, weight, None, layer.rule)
+        return super().train(network, batches, config, seed=seed)
+
+
+class LimitedEagerly(Limited):
+    """The same, but it says so before it checks arguments."""
+
+    checks_first = False
+
+
+@pytest.mark.parametrize("backend", [Limited(), LimitedEagerly()], ids=["late", "eager"])
+def test_a_correct_backend_may_declare_every_capability_unsupported(backend):
+    records = check_backend(backend, profile="quick")
+    assert [r for r in records if r.status not in ("passed", "unsupported")] == []
+    assert {r.status for r in records} == {"passed", "unsupported"}
 
 
 def test_computing_what_is_declared_unsupported_fails():

@@ -102,6 +102,11 @@ def test_the_optimizer_excludes_exactly_the_biases_that_are_named() -> None:
     assert after["bias"] == -1
 
 
+def train_on(x: Any, labels: Any) -> None:
+    network = Network((Weighted(Dense(4, 3), as_rule("bp")),))
+    backend.train(network, [(x, labels)], SGDConfig(lr=1.0))
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -119,6 +124,11 @@ def test_the_optimizer_excludes_exactly_the_biases_that_are_named() -> None:
         lambda _: backend.sgd(SGDConfig(lr=1.0), {"w": np.ones(2)}, []).step({"v": np.ones(2)}),
         lambda _: backend.sgd(SGDConfig(lr=1.0), {"w": np.ones(2)}, []).step({"w": np.ones(3)}),
         lambda _: backend.train(Network(()), [], SGDConfig(lr=1.0)),
+        lambda _: train_on(np.ones((2, 4)), np.array([0, 3])),
+        lambda _: train_on(np.ones((2, 4)), np.array([0, 1, 2])),
+        lambda _: train_on(np.ones((2, 4)), np.array([0.0, 1.0])),
+        lambda _: train_on(np.ones((0, 4)), np.zeros(0, np.int64)),
+        lambda _: train_on(np.ones((2, 5)), np.array([0, 1])),
     ],
 )
 def test_what_does_not_fit_is_a_spec_error(call: Any) -> None:

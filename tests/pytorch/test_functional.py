@@ -82,6 +82,21 @@ def test_per_sample_gradients_by_vmap_equal_those_by_a_loop(
             assert torch.allclose(together[0][name][number], parameter.grad, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("rule", ["ss", "ss-fixed", "fa"])
+def test_an_ensemble_by_vmap_over_weights_equals_its_members(rule: str) -> None:
+    layer = ap.Linear(4, 3, rule=rule)
+    x, weights = torch.randn(2, 4), torch.randn(5, 3, 4)
+
+    def loss(weight: Tensor, x: Tensor) -> Tensor:
+        return functional_call(layer, {"weight": weight}, (x,)).square().sum()
+
+    together = vmap(grad(loss, argnums=(0, 1)), (0, None))(weights, x)
+    for number, weight in enumerate(weights):
+        alone = grad(loss, argnums=(0, 1))(weight, x)
+        for one, other in zip(together, alone, strict=True):
+            assert torch.allclose(one[number], other, rtol=1e-5, atol=1e-5)
+
+
 def test_torch_func_grad_goes_through_b_not_w() -> None:
     layer = ap.Linear(4, 3, rule="fa")
     x = torch.randn(2, 4)

@@ -12,6 +12,9 @@ from torch.utils.checkpoint import checkpoint
 import antiparallel.torch as ap
 from antiparallel.spec import RULES, SpecError
 
+# torch's own, at the first even kernel of a process
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+
 
 def error_sent(layer: Any, x: Tensor, error: Tensor) -> Tensor:
     x = x.detach().requires_grad_()
@@ -28,7 +31,6 @@ def assert_sends_through_b(case: Any, layer: Any, x: Tensor) -> None:
     assert ((sent.double() - expected).abs() <= bound).all()
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 def test_forward_is_bit_identical_to_torchs_own(case: Any, rule: str) -> None:
     torch.manual_seed(1)
     plain = case.plain(**case.arguments)
@@ -56,7 +58,6 @@ def test_gradients_of_weight_and_bias_are_the_ordinary_ones(case: Any, rule: str
         assert torch.allclose(own.grad, ordinary.grad, rtol=0, atol=1e-11)
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 def test_bp_gives_exactly_the_gradients_of_autograd(case: Any) -> None:
     layer, plain = case.layer("bp"), case.plain(**case.arguments)
     plain.load_state_dict(layer.state_dict())
@@ -82,6 +83,26 @@ def test_ss_follows_the_sign_of_w_at_every_step() -> None:
     assert torch.equal(layer.feedback_matrix(), -before)
     sent = error_sent(layer, torch.randn(1, 4), torch.tensor([[1.0, 0.0, 0.0]]))
     assert torch.equal(sent[0], -before[0])
+
+
+@pytest.mark.clause("R7")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("rule", ["ss", "ss-fixed", "ss-batch", "fa-sign"])
+def test_signs_of_extreme_weights_are_exact(rule: str, dtype: torch.dtype) -> None:
+    limits = torch.finfo(dtype)
+    subnormal = limits.smallest_normal * limits.eps
+    values = [0.0, -0.0, subnormal, -subnormal, limits.max, -limits.max, float("inf"), float("nan")]
+    plain = nn.Linear(1, len(values), dtype=dtype)
+    with torch.no_grad():
+        plain.weight.copy_(torch.tensor(values, dtype=torch.float64)[:, None])
+    feedback = ap.convert(plain, rule).feedback_matrix()[:, 0]
+    assert feedback[:-1].sign().tolist() == [0, 0, 1, -1, 1, -1, 1]
+    assert feedback[-1].isnan()
+    if rule in ("ss", "fa-sign"):
+        assert (
+            feedback[2:-1].abs()
+            == torch.tensor(plain.feedback_scale, dtype=torch.float64).to(dtype)
+        ).all()
 
 
 def test_ss_keeps_no_feedback_between_passes() -> None:
@@ -282,7 +303,6 @@ def test_the_graph_may_be_used_twice() -> None:
     assert torch.equal(once, twice)
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 @pytest.mark.parametrize("name", RULES)
 def test_create_graph_differentiates_the_error_that_was_sent(case: Any, name: str) -> None:
     """d/d(error) of <v, dx> is op(v, B), whatever the rule."""

@@ -79,6 +79,15 @@ def test_keep_signs_stops_weights_at_the_bound_and_biases_go_on() -> None:
     assert bias.item() == -0.5
 
 
+@pytest.mark.clause("O1", "O6")
+@pytest.mark.parametrize("options", [{"batch_manhattan": True}, {"keep_signs": True}])
+def test_a_gradient_of_nan_is_not_hidden(options: dict[str, Any]) -> None:
+    weight = nn.Parameter(torch.tensor([[0.0, 0.0, 1.0]]))
+    weight.grad = torch.tensor([[float("nan"), float("inf"), float("nan")]])
+    ap.SGD([weight], lr=1.0, **options).step()
+    assert weight.isnan().tolist() == [[True, False, True]]
+
+
 @pytest.mark.clause("O7")
 def test_the_bound_in_float16_is_its_smallest_normal_number() -> None:
     weight = nn.Parameter(torch.tensor([[0.5]], dtype=torch.float16))
