@@ -1,0 +1,194 @@
+"""The stepper on Keras, on whichever engine KERAS_BACKEND names."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+import antiparallel.keras as ap
+from antiparallel.benchmarks.data import DATASETS, Batch
+from antiparallel.benchmarks.models import ConvNet
+from antiparallel.benchmarks.models.keras3 import build as build_model
+from antiparallel.benchmarks.recipes import Recipe
+from antiparallel.benchmarks.stepper import Evaluation, State
+from antiparallel.spec import SpecError
+from antiparallel.spec.contract import Diagnostics
+
+ENGINE = keras.config.backend()
+
+
+class KerasStepper:
+    """A converted Keras model and the specification's SGD.
+
+    Args:
+        model: The model, converted, initialised and compiled.
+        device: Where it is, in the words of ``keras.device``.
+        threads: CPU threads that the engine uses.
+    """
+
+    def __init__(self, model: keras.Model, device: str, threads: str) -> None:
+        self._model = model
+        self._device = device
+        self._threads = threads
+
+    def train(
+        self, batches: Iterable[Batch], lr: float, sums: Mapping[str, float]
+    ) -> dict[str, float]:
+        """Make one update per batch; see ``Stepper``."""
+        self._model.optimizer.learning_rate = lr
+        totals = {"examples": 0.0, "loss": 0.0, "error": 0.0, **sums}
+        with keras.device(self._device):
+            for images, labels in batches:
+                self._model.reset_metrics()  # they are means over all batches since
+                found = self._model.train_on_batch(_last(images), labels, return_dict=True)
+                totals["examples"] += len(labels)
+                totals["loss"] += float(found["loss"]) * len(labels)
+                totals["error"] += round((1 - float(found["accuracy"])) * len(labels))
+        return totals
+
+    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
+        """Return mean loss, mean error and predictions; see ``Stepper``."""
+        totals, predictions = {"loss": 0.0, "error": 0.0}, []
+        with keras.device(self._device):
+            for images, labels in batches:
+                logits = self._model.predict_on_batch(_last(images))
+                answers = logits.argmax(1)
+                totals["loss"] += _cross_entropy(logits, labels)
+                totals["error"] += float((answers != labels).sum())
+                predictions += answers.tolist()
+        means = {name: total / len(predictions) for name, total in totals.items()}
+        return Evaluation(means, predictions)
+
+    def state(self) -> State:
+        """Return variables, feedback and momentum; see ``Stepper``."""
+        state: State = {}
+        for part, owner in self._parts():
+            kept: dict[str, Any] = {}
+            owner.save_own_variables(kept)
+            for name, value in kept.items():
+                array = value if isinstance(value, np.ndarray) else _array(value)
+                state[f"{part}/{name}"] = np.array(array)
+        return state
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restore what ``state`` returned; see ``Stepper``."""
+        for part, owner in self._parts():
+            start = f"{part}/"
+            kept = {name[len(start) :]: state[name] for name in state if name.startswith(start)}
+            owner.load_own_variables(kept)
+
+    def diagnostics(self) -> dict[str, Diagnostics]:
+        """Return the diagnostics of each weight layer; see ``Stepper``."""
+        return ap.diagnostics(self._model)
+
+    def describe(self) -> dict[str, str]:
+        """Return versions, engine, device and threads; see ``Stepper``."""
+        return {
+            "keras": keras.__version__,
+            "engine": ENGINE,
+            ENGINE: _engine_version(),
+            "device": self._device,
+            "threads": self._threads,
+        }
+
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        """Yield whatever keeps variables, each under a name of its own."""
+        for layer in self._model.layers:
+            yield f"model/{layer.name}", layer
+            if getattr(layer, "feedback_state", None) is not None:
+                yield f"model/{layer.name}.feedback", layer.feedback_state
+        yield "optimizer", self._model.optimizer
+
+
+def build(recipe: Recipe, seed: int) -> KerasStepper:
+    """Build the recipe's model, converted and initialised by the specification."""
+    threads = _set_threads(recipe.threads)
+    dataset = DATASETS[recipe.tier]()
+    channels = dataset.train.images.shape[1]
+    with _on(recipe.device):
+        model = build_model(ConvNet(channels, dataset.classes, recipe.depth, recipe.width))
+        model = ap.convert(
+            model, rule=recipe.rule, overrides=recipe.overrides, scale=recipe.scale, seed=seed
+        )
+        ap.initialize(model, scale=recipe.scale, seed=seed)
+        optimizer = ap.SGD(
+            learning_rate=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        )
+        optimizer.build(model.trainable_variables)
+        model.compile(
+            optimizer=optimizer,
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+            # XLA takes longer to compile than such small networks take to train; JAX has no other.
+            jit_compile="auto" if ENGINE == "jax" else False,
+        )
+    return KerasStepper(model, recipe.device, threads)
+
+
+def _on(device: str) -> Any:
+    try:
+        scope = keras.device(device)
+        with scope:
+            keras.ops.zeros(())
+        return keras.device(device)
+    except Exception as error:  # each engine has its own
+        reason = str(error).splitlines()[0]
+        raise SpecError(
+            f"Expected a device that {ENGINE} can use ({reason}). Received: device={device!r}"
+        ) from error
+
+
+def _set_threads(threads: int) -> str:
+    """Set the engine's CPU threads, which two of the three can only before they compute."""
+    if ENGINE == "torch":
+        import torch
+
+        torch.set_num_threads(threads)
+    elif ENGINE == "tensorflow":
+        import tensorflow as tf
+
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
+        except RuntimeError as error:
+            used = tf.config.threading.get_intra_op_parallelism_threads()
+            raise SpecError(
+                f"Expected the number of threads that TensorFlow began with, {used}. "
+                f"Received: threads={threads}"
+            ) from error
+    else:
+        # Read when JAX first computes; more than one means as many as XLA likes.
+        if threads == 1 and "multi_thread_eigen" not in os.environ.get("XLA_FLAGS", ""):
+            flags = os.environ.get("XLA_FLAGS", "")
+            os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+        return str(threads) if threads == 1 else "XLA's choice"
+    return str(threads)
+
+
+def _engine_version() -> str:
+    distribution = "tensorflow-cpu" if ENGINE == "tensorflow" else ENGINE
+    try:
+        return version(distribution)
+    except ModuleNotFoundError:
+        return version(ENGINE)
+
+
+def _last(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return pictures with channels last: TensorFlow convolves them in no other way on CPUs."""
+    return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+
+
+def _array(value: Any) -> NDArray[Any]:
+    return keras.ops.convert_to_numpy(value)
+
+
+def _cross_entropy(logits: NDArray[Any], labels: NDArray[np.int64]) -> float:
+    """Return the sum of the pictures' losses."""
+    wide = logits.astype(np.float64)
+    top = wide.max(1)
+    logs = top + np.log(np.exp(wide - top[:, None]).sum(1))
+    return float((logs - wide[np.arange(len(labels)), labels]).sum())
