@@ -23,17 +23,18 @@ from antiparallel.benchmarks.recipes import (
     override,
     parse_overrides,
 )
-from antiparallel.benchmarks.record import Position, Record
-from antiparallel.benchmarks.report.pages import make_sections, write_report
+from antiparallel.benchmarks.record import Position, Record, framework
+from antiparallel.benchmarks.report.pages import make_report, write_report
 from antiparallel.benchmarks.report.results import find_records, gather
 from antiparallel.benchmarks.reproduce import plan, run_jobs
 from antiparallel.benchmarks.signals import Signals
-from antiparallel.benchmarks.stepper import STEPPERS
+from antiparallel.benchmarks.stepper import STEPPERS, engine_of, installed_backends
 from antiparallel.benchmarks.terminal import (
     Bars,
     console,
     error_so_far,
     errors,
+    print_comparison,
     print_section,
     print_written,
     progress_bars,
@@ -103,7 +104,8 @@ def antiparallel(
 def reproduce(
     tier: Annotated[str, typer.Argument(help=f"Size of the experiment: {', '.join(TIERS)}.")],
     backend: Annotated[
-        list[str] | None, typer.Option(help=f"Backend: {Backends}; repeatable. Default: torch.")
+        list[str] | None,
+        typer.Option(help=f"Backend: {Backends}; repeatable. Default: all that are installed."),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each setting, with seeds 0, 1, ...")] = 5,
     out: Annotated[
@@ -116,6 +118,9 @@ def reproduce(
 ) -> None:
     """Run all of a tier's settings and seeds, and report: table, figures, claims with verdicts.
 
+    Where both backends are installed both run, and the report compares them. Keras runs on the
+    engine that KERAS_BACKEND names.
+
     Interrupted (Ctrl-C, kill, power), the same command goes on where it stopped; runs that are
     complete in the folder are not run again.
 
@@ -123,7 +128,7 @@ def reproduce(
 
         antiparallel reproduce digits
 
-        antiparallel reproduce digits --seeds 10 --out runs/ten-seeds
+        antiparallel reproduce digits --backend torch --seeds 10 --out runs/ten-seeds
 
         antiparallel reproduce digits --set epochs=3 --out runs/short
     """
@@ -131,7 +136,7 @@ def reproduce(
     folder = out or Path("runs") / tier
     jobs = plan(
         tier,
-        backends=backend or ["torch"],
+        backends=list(dict.fromkeys(backend or _installed())),
         seeds=seeds,
         out=folder,
         overrides=parse_overrides(settings or []),
@@ -175,7 +180,10 @@ def train(
     """
     overrides = parse_overrides(settings or [])
     resolved = override(find_recipe(recipe), overrides)
-    folder = out or Path("runs") / resolved.name / backend / f"seed-{seed}"
+    folder = (
+        out
+        or Path("runs") / resolved.name / framework(backend, engine_of(backend)) / f"seed-{seed}"
+    )
     with Signals().caught() as signals, progress_bars() as progress:
         task = progress.add_task(f"{recipe} seed {seed}", total=resolved.epochs, remark="")
 
@@ -252,16 +260,27 @@ def recipes() -> None:
 
 
 def _report(records: list[Record], out: Path) -> None:
-    sections = make_sections(gather(records))
-    for section in sections:
+    made = make_report(gather(records))
+    for section in made.sections:
         print_section(section)
-    print_written("Report:", write_report(sections, out))
+    for comparison in made.comparisons:
+        print_comparison(comparison)
+    print_written("Report:", write_report(made, out))
 
 
 def _exit_if_stopped(signals: Signals) -> None:
     if signals.received is not None:
         errors.print("Stopped and saved. The same command goes on (train: with --resume).")
         raise typer.Exit(128 + signals.received)
+
+
+def _installed() -> list[str]:
+    if not (found := installed_backends()):
+        raise SpecError(
+            "Expected a backend to be installed: pip install 'antiparallel[torch]', or "
+            "'antiparallel[keras]' and the engine that KERAS_BACKEND names. Received: none"
+        )
+    return found
 
 
 def _cores() -> int:

@@ -104,6 +104,7 @@ class Record(_Frozen):
         overrides: What the command line changed in it.
         seed: The seed.
         backend: The backend.
+        engine: The engine that Keras runs on; None for a backend without a choice.
         status: ``"diverged"``: the loss was no longer finite; weights are those before that.
         epochs: One entry per completed epoch.
         predictions: See ``Position``.
@@ -115,20 +116,31 @@ class Record(_Frozen):
     overrides: dict[str, str]
     seed: int
     backend: str
+    engine: str | None = None
     status: Status = "running"
     epochs: tuple[Epoch, ...] = ()
     predictions: tuple[int, ...] = ()
     sessions: tuple[Session, ...] = ()
 
     @property
+    def framework(self) -> str:
+        """The backend with its engine, if it has a choice of them."""
+        return framework(self.backend, self.engine)
+
+    @property
     def name(self) -> str:
         """The run in a few words."""
-        return f"{self.recipe.name} {self.backend} seed {self.seed}"
+        return f"{self.recipe.name} {self.framework} seed {self.seed}"
 
     @property
     def seconds(self) -> float:
         """Time spent in the completed epochs."""
         return sum(epoch.seconds for epoch in self.epochs)
+
+
+def framework(backend: str, engine: str | None) -> str:
+    """Return a backend with its engine in a word, as in folders' names: ``keras-jax``."""
+    return f"{backend}-{engine}" if engine else backend
 
 
 def describe_session(stepper: dict[str, str], from_update: int) -> Session:

@@ -9,14 +9,15 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from antiparallel.benchmarks.files import write_atomically
 from antiparallel.benchmarks.recipes import COMPARED, Recipe, override, tier_recipes
-from antiparallel.benchmarks.record import Position, Record
+from antiparallel.benchmarks.record import Position, Record, framework
 from antiparallel.benchmarks.signals import CAUGHT, Signals
-from antiparallel.benchmarks.stepper import require_backend
+from antiparallel.benchmarks.stepper import engine_of, require_backend
 from antiparallel.benchmarks.train import train
 from antiparallel.spec import SpecError
 
@@ -97,7 +98,11 @@ def plan(
             overrides,
             backend,
             seed,
-            out / "runs" / backend / f"{recipe.model}-{recipe.setting}" / f"seed-{seed}",
+            out
+            / "runs"
+            / framework(backend, engine_of(backend))
+            / f"{recipe.model}-{recipe.setting}"
+            / f"seed-{seed}",
         )
         for seed in range(seeds)
         for backend in backends
@@ -136,16 +141,23 @@ def run_jobs(
     return [pool.records[job.out] for job in jobs if job.out in pool.records]
 
 
+class _Worker(NamedTuple):
+    process: BaseProcess
+    backend: str
+    """Its jobs' one backend: two frameworks in one process can crash each other."""
+
+
 class _Pool:
     def __init__(self, jobs: list[Job], watch: Watch) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._jobs = jobs[::-1]
         self._watch = watch
         self._stopping = False
-        self.workers: dict[Connection, BaseProcess] = {}
+        self.workers: dict[Connection, _Worker] = {}
         self.records: dict[Path, Record] = {}
 
     def start_worker(self) -> None:
+        """Start a process for the backend whose job is next."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(theirs,), daemon=True)
         resource_tracker.ensure_running()  # now, since starting it unblocks signals
@@ -153,7 +165,7 @@ class _Pool:
         process.start()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-        self.workers[ours] = process
+        self.workers[ours] = _Worker(process, self._jobs[-1].backend)
         self._assign(ours)
 
     def serve(self) -> None:
@@ -176,8 +188,8 @@ class _Pool:
         """Let every worker save its run and end."""
         if not self._stopping:
             self._stopping = True
-            for process in self.workers.values():
-                process.terminate()
+            for worker in self.workers.values():
+                worker.process.terminate()
 
     def close(self) -> None:
         self.stop()
@@ -185,15 +197,20 @@ class _Pool:
             self._retire(connection)
 
     def _assign(self, connection: Connection) -> None:
+        backend = self.workers[connection].backend
+        jobs = [job for job in self._jobs if job.backend == backend and not self._stopping]
+        if jobs:
+            self._jobs.remove(jobs[-1])
+            connection.send(jobs[-1])
+            return
+        self._retire(connection)
         if self._jobs and not self._stopping:
-            connection.send(self._jobs.pop())
-        else:
-            self._retire(connection)
+            self.start_worker()
 
     def _retire(self, connection: Connection) -> None:
-        process = self.workers.pop(connection)
+        worker = self.workers.pop(connection)
         connection.close()
-        process.join()
+        worker.process.join()
 
 
 def _work(connection: Connection) -> None:

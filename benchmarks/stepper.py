@@ -1,7 +1,11 @@
 """What the training loop asks of a backend. The loop itself knows no framework."""
 
+import json
+import os
 from collections.abc import Iterable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
@@ -67,8 +71,37 @@ class _Place(NamedTuple):
     extra: str
 
 
-STEPPERS: dict[str, _Place] = {"torch": _Place("antiparallel.benchmarks.steppers.pytorch", "torch")}
+STEPPERS: dict[str, _Place] = {
+    "torch": _Place("antiparallel.benchmarks.steppers.pytorch", "torch"),
+    "keras": _Place("antiparallel.benchmarks.steppers.keras3", "keras"),
+}
 """Where each backend's stepper is; its module is imported only when it is asked for."""
+
+
+def engine_of(backend: str) -> str | None:
+    """Return the engine that a backend computes on, None if it is one itself.
+
+    Keras is not imported for it: as Keras does, this reads KERAS_BACKEND, then Keras's
+    configuration file.
+    """
+    if backend != "keras":
+        return None
+    if engine := os.environ.get("KERAS_BACKEND"):
+        return engine
+    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+    try:
+        return str(json.loads((home / "keras.json").read_text())["backend"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "tensorflow"
+
+
+def installed_backends() -> list[str]:
+    """Return the backends that are installed; Keras is where its engine is too."""
+    return [
+        backend
+        for backend in STEPPERS
+        if find_spec(backend) is not None and find_spec(engine_of(backend) or backend) is not None
+    ]
 
 
 def require_backend(backend: str) -> None:

@@ -17,14 +17,30 @@ from rich.progress import (
 from rich.table import Table
 
 from antiparallel.benchmarks.record import Position, Record
-from antiparallel.benchmarks.report.pages import SPREAD, Section, duration, note, percent, points
+from antiparallel.benchmarks.report.comparison import Comparison
+from antiparallel.benchmarks.report.pages import (
+    SPREAD,
+    Section,
+    difference,
+    duration,
+    note,
+    percent,
+    points,
+    pooled,
+)
 from antiparallel.benchmarks.reproduce import Finished, Job
 from antiparallel.benchmarks.reproduce import Progress as Told
 
 console = Console()
 errors = Console(stderr=True)
 
-_COLORS = {"supported": "green", "not supported": "red", "undecided": "yellow"}
+_COLORS = {
+    "supported": "green",
+    "not supported": "red",
+    "undecided": "yellow",
+    "within": "green",
+    "outside": "red",
+}
 
 
 def print_section(section: Section) -> None:
@@ -68,6 +84,28 @@ def _print_claims(section: Section) -> None:
             escape(points(judgement)),
             str(len(judgement.seeds)),
             f"[{_COLORS[judgement.verdict]}]{judgement.verdict}[/]",
+        )
+    console.print(table)
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Print two backends side by side."""
+    table = Table(title=f"{comparison.name}: validation error %, {SPREAD}", title_justify="left")
+    table.add_column("Setting")
+    for header in (comparison.first.backend, comparison.second.backend):
+        table.add_column(header, justify="right")
+    for header in ("Difference", "Spread", "n"):
+        table.add_column(header, justify="right")
+    table.add_column("Within spread?")
+    for row in comparison.rows:
+        table.add_row(
+            row.title,
+            percent(row.first),
+            percent(row.second),
+            difference(row),
+            pooled(row),
+            str(row.first.n),
+            f"[{_COLORS[row.agreement]}]{row.agreement}[/]",
         )
     console.print(table)
 

@@ -8,7 +8,7 @@ from antiparallel.benchmarks.loop import Stop, Training, Watch
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.benchmarks.record import Position, Record
 from antiparallel.benchmarks.run_folder import RunFolder
-from antiparallel.benchmarks.stepper import build_stepper, require_backend
+from antiparallel.benchmarks.stepper import build_stepper, engine_of, require_backend
 from antiparallel.spec import SpecError
 from antiparallel.spec.draws import require_word
 
@@ -54,7 +54,13 @@ def train(
     """
     require_word("seed", seed)
     require_backend(backend)
-    wanted = Record(recipe=recipe, overrides=dict(overrides or {}), seed=seed, backend=backend)
+    wanted = Record(
+        recipe=recipe,
+        overrides=dict(overrides or {}),
+        seed=seed,
+        backend=backend,
+        engine=engine_of(backend),
+    )
     dataset = DATASETS[recipe.tier]()
     if recipe.batch_size > len(dataset.train.labels):
         raise SpecError(
@@ -76,7 +82,7 @@ def _recorded(folder: RunFolder, wanted: Record, resume: bool) -> Record:
     if not folder.has_record():
         return wanted
     found = folder.read_record()
-    for field in ("backend", "seed", "recipe"):
+    for field in ("backend", "engine", "seed", "recipe"):
         ours, theirs = getattr(wanted, field), getattr(found, field)
         if ours != theirs:
             raise SpecError(

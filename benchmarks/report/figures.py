@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from antiparallel.benchmarks.data import DATASETS
+from antiparallel.benchmarks.report.comparison import Comparison
 from antiparallel.benchmarks.report.results import Experiment, SettingResult
 
 
@@ -27,6 +28,7 @@ LOOKS: dict[str, _Look] = {
 }
 """Okabe and Ito's colours, which the colour-blind can tell apart; dashed: last layer by BP."""
 
+_COMPARED_LOOKS = (_Look("#0072B2", "-", "o"), _Look("#D55E00", "--", "s"))
 _OTHER = _Look("#009E73", ":", "D")
 _STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -62,6 +64,44 @@ def draw_figures(experiment: Experiment) -> dict[str, Figure]:
             "diagnostics": _diagnostics(experiment),
             "pictures": _pictures(experiment),
         }
+
+
+def draw_comparison(comparison: Comparison) -> Figure:
+    """Draw both backends' curves, a panel for each setting."""
+    with mpl.rc_context(_STYLE):
+        return _comparison(comparison)
+
+
+def _comparison(comparison: Comparison) -> Figure:
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(comparison.rows), sharey=True, squeeze=False)[0]
+    floor = _floor(comparison.first)
+    for axes, row in zip(panels, comparison.rows, strict=True):
+        for experiment, look in zip(
+            (comparison.first, comparison.second), _COMPARED_LOOKS, strict=True
+        ):
+            result = next(r for r in experiment.complete if r.setting == row.setting)
+            errors = np.maximum(result.curves(), floor)
+            epochs = np.arange(1, errors.shape[1] + 1)
+            mean = np.maximum(result.curves().mean(0), floor)
+            axes.plot(epochs, mean, look.dashes, color=look.color, lw=2, label=experiment.backend)
+            axes.fill_between(
+                epochs, errors.min(0), errors.max(0), color=look.color, alpha=0.15, lw=0
+            )
+        _log_percent(axes, floor)
+        axes.set_title(f"{row.setting}  {row.difference:+.2f}")
+        axes.set_xlabel("Epoch")
+    panels[0].set_ylabel("Top-1 validation error (%)")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    figure.suptitle(
+        f"{comparison.name}: mean (line) and range (band) over seeds; in titles the difference of "
+        "final means, points",
+        x=0.01,
+        ha="left",
+        fontsize=11,
+    )
+    return figure
 
 
 def _curves(experiment: Experiment) -> Figure:

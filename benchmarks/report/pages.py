@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from antiparallel.benchmarks.files import write_atomically
 from antiparallel.benchmarks.record import Record, Session
 from antiparallel.benchmarks.report.claims import CRITERION, Judgement, judge
-from antiparallel.benchmarks.report.figures import draw_figures
+from antiparallel.benchmarks.report.comparison import AGREEMENT, Comparison, Row, compare
+from antiparallel.benchmarks.report.figures import draw_comparison, draw_figures
 from antiparallel.benchmarks.report.results import Experiment, SettingResult, Spread
 
 SPREAD = "mean +- sample standard deviation over seeds"
@@ -26,6 +27,8 @@ CAPTIONS = {
     "An error of zero is drawn at the lower edge.",
     "diagnostics": "In the form of the paper's Figure 3: weights and feedback after the last "
     "epoch, layer by layer. Bars: one standard deviation over seeds.",
+    "comparison": "Top-1 validation error after each epoch in both backends, setting by setting. "
+    "Line: mean over seeds. Band: from the best seed to the worst.",
     "pictures": "Real validation pictures, those that the networks found hardest, and what each "
     "setting's network of the first seed takes them for; red: wrong.",
 }
@@ -54,9 +57,17 @@ class Section:
     figures: dict[str, Figure]
 
 
-def make_sections(experiments: Sequence[Experiment]) -> list[Section]:
-    """Judge and draw every experiment; figures only where there is a complete run."""
-    return [
+@dataclass(frozen=True)
+class Report:
+    """Every experiment, and every two of them that differ in the backend only."""
+
+    sections: list[Section]
+    comparisons: list[Comparison]
+
+
+def make_report(experiments: Sequence[Experiment]) -> Report:
+    """Judge, draw and compare experiments; figures only where there is a complete run."""
+    sections = [
         Section(
             experiment,
             judge(experiment),
@@ -65,13 +76,14 @@ def make_sections(experiments: Sequence[Experiment]) -> list[Section]:
         )
         for experiment in experiments
     ]
+    return Report(sections, compare(experiments))
 
 
-def write_report(sections: Sequence[Section], out: Path) -> list[Path]:
+def write_report(report: Report, out: Path) -> list[Path]:
     """Write a report.
 
     Args:
-        sections: What to report.
+        report: What to report.
         out: The folder to write it to; made if need be, earlier reports in it are replaced.
 
     Returns:
@@ -79,32 +91,47 @@ def write_report(sections: Sequence[Section], out: Path) -> list[Path]:
     """
     out.mkdir(parents=True, exist_ok=True)
     images: dict[Path, bytes] = {}
-    shown: list[dict[str, Any]] = []
-    for section in sections:
-        pictures = []
-        for name, figure in section.figures.items():
-            path = out / f"{_slug(section.experiment)}-{name}.png"
-            images[path] = _png(figure)
-            pictures.append(
-                {
-                    "file": path.name,
-                    "data": base64.b64encode(images[path]).decode(),
-                    "caption": CAPTIONS[name],
-                }
-            )
-        shown.append({"section": section, "pictures": pictures})
+
+    def picture(figure: Figure, slug: str, name: str) -> dict[str, str]:
+        path = out / f"{slug}-{name}.png"
+        images[path] = _png(figure)
+        data = base64.b64encode(images[path]).decode()
+        return {"file": path.name, "data": data, "caption": CAPTIONS[name]}
+
+    sections = [
+        {
+            "section": section,
+            "pictures": [
+                picture(figure, _slug(section.experiment), name)
+                for name, figure in section.figures.items()
+            ],
+        }
+        for section in report.sections
+    ]
+    comparisons = [
+        {
+            "comparison": comparison,
+            "picture": picture(
+                draw_comparison(comparison),
+                f"{_slug(comparison.first)}-and-{comparison.second.backend}",
+                "comparison",
+            ),
+        }
+        for comparison in report.comparisons
+    ]
+    shown = {"shown": sections, "comparisons": comparisons}
     files = {out / "report.html": _render("report.html.j2", shown).encode()}
     files[out / "report.md"] = _render("report.md.j2", shown).encode()
-    files[out / "report.json"] = (json.dumps(as_json(sections), indent=1) + "\n").encode()
+    files[out / "report.json"] = (json.dumps(as_json(report), indent=1) + "\n").encode()
     files |= images
     for path, content in files.items():
         write_atomically(path, content)
     return list(files)
 
 
-def as_json(sections: Sequence[Section]) -> dict[str, Any]:
+def as_json(report: Report) -> dict[str, Any]:
     """Return a report's numbers; numbers that do not exist, as a spread at n = 1, are null."""
-    report = {
+    numbers = {
         "spread": SPREAD,
         "criterion": CRITERION,
         "experiments": [
@@ -116,10 +143,20 @@ def as_json(sections: Sequence[Section]) -> dict[str, Any]:
                 "claims": [asdict(judgement) for judgement in section.judgements],
                 "provenance": asdict(section.provenance),
             }
-            for section in sections
+            for section in report.sections
+        ],
+        "agreement": AGREEMENT,
+        "comparisons": [
+            {
+                "tier": comparison.first.tier,
+                "model": comparison.first.model,
+                "backends": [comparison.first.backend, comparison.second.backend],
+                "settings": [_row_json(row) for row in comparison.rows],
+            }
+            for comparison in report.comparisons
         ],
     }
-    clean: dict[str, Any] = _without_nan(report)
+    clean: dict[str, Any] = _without_nan(numbers)
     return clean
 
 
@@ -148,6 +185,26 @@ def points(judgement: Judgement) -> str:
     if not isfinite(judgement.low):
         return f"{judgement.mean:+.2f}, no interval"
     return f"{judgement.mean:+.2f} [{judgement.low:+.2f}, {judgement.high:+.2f}]"
+
+
+def difference(row: Row) -> str:
+    """Return a comparison's difference as text."""
+    return f"{row.difference:+.2f}"
+
+
+def pooled(row: Row) -> str:
+    """Return a comparison's spread as text."""
+    return f"{row.spread:.2f}" if isfinite(row.spread) else "-"
+
+
+def _row_json(row: Row) -> dict[str, Any]:
+    return {
+        "setting": row.setting,
+        "validation_error_percent": [asdict(row.first), asdict(row.second)],
+        "difference_points": row.difference,
+        "pooled_deviation": row.spread,
+        "agreement": row.agreement,
+    }
 
 
 def _setting_json(result: SettingResult) -> dict[str, Any]:
@@ -188,7 +245,7 @@ def _unique(values: Any) -> list[str]:
     return list(dict.fromkeys(values))
 
 
-def _render(template: str, shown: list[dict[str, Any]]) -> str:
+def _render(template: str, shown: dict[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader("antiparallel.benchmarks.report", package_path=""),
         autoescape=template.endswith(".html.j2"),
@@ -198,8 +255,9 @@ def _render(template: str, shown: list[dict[str, Any]]) -> str:
         keep_trailing_newline=True,
     )
     environment.globals.update(percent=percent, duration=duration, note=note, points=points)
+    environment.globals.update(difference=difference, pooled=pooled)
     return environment.get_template(template).render(
-        shown=shown, spread=SPREAD.replace("+-", "±"), criterion=CRITERION
+        **shown, spread=SPREAD.replace("+-", "±"), criterion=CRITERION, agreement=AGREEMENT
     )
 
 

@@ -85,7 +85,14 @@ class SettingResult:
 
 @dataclass(frozen=True)
 class Experiment:
-    """All settings of one network on one tier in one backend."""
+    """All settings of one network on one tier in one backend.
+
+    Args:
+        tier: The tier.
+        model: The network.
+        backend: The backend, with its engine if it has a choice of them.
+        settings: The settings.
+    """
 
     tier: str
     model: str
@@ -134,7 +141,7 @@ def gather(records: Sequence[Record]) -> list[Experiment]:
     """
     grouped: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
     for record in records:
-        grouped[record.recipe.tier, record.recipe.model, record.backend].append(record)
+        grouped[record.recipe.tier, record.recipe.model, record.framework].append(record)
     return [Experiment(*key, _settings(group)) for key, group in grouped.items()]
 
 
