@@ -119,6 +119,16 @@ class LayerCase:
 
 
 @dataclass(frozen=True)
+class ArraysCase(LayerCase):
+    """A layer case of which only the arrays are used: no backend has to build such a layer."""
+
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """Nothing, whatever the layer is."""
+        return frozenset()
+
+
+@dataclass(frozen=True)
 class WeightCase:
     """Initial weights of a layer.
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from antiparallel.conformance.cases import LayerCase, SGDCase, WeightCase
+from antiparallel.conformance.cases import ArraysCase, LayerCase, SGDCase, WeightCase
 from antiparallel.spec import RULES, Conv, ConvTranspose, Dense, Geometry
 from antiparallel.spec.contract import SGDConfig
 from antiparallel.spec.geometry import Padding
@@ -108,6 +108,11 @@ def layer_cases(
         "data": data_seeds,
     } | fixed
     return LayerCase(geometry, **{name: draw(_as_strategy(v)) for name, v in drives.items()})
+
+
+def arrays_cases(**fixed: Any) -> SearchStrategy[ArraysCase]:
+    """Cases of which only the arrays are used; arguments as for ``layer_cases``."""
+    return layer_cases(**fixed).map(lambda case: ArraysCase(**vars(case)))
 
 
 @st.composite

@@ -152,10 +152,10 @@ def matrix_of(feedback: Feedback) -> Any:
     matrix, magnitude = feedback
     if magnitude is None:
         return matrix
+    if isinstance(magnitude, float):
+        return engine.sign(matrix) * rounded_scale(magnitude, matrix.dtype)
     if callable(magnitude):
         magnitude = engine.draw_on_host(magnitude, matrix)
-    elif isinstance(magnitude, float):
-        magnitude = rounded_scale(magnitude, matrix.dtype)
     return engine.sign(matrix) * ops.cast(magnitude, matrix.dtype)
 
 

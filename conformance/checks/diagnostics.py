@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from antiparallel.conformance import strategies as draws
-from antiparallel.conformance.cases import LayerCase
+from antiparallel.conformance.cases import ArraysCase
 from antiparallel.conformance.expectations import expect
 from antiparallel.conformance.registry import check
 from antiparallel.spec.contract import Array, Backend, Diagnostics
@@ -17,7 +17,7 @@ _WEIGHTS = st.sampled_from(["normal", "zeros", "ties", "huge"])
 
 
 def _diagnose(
-    backend: Backend, case: LayerCase, feedback: Array
+    backend: Backend, case: ArraysCase, feedback: Array
 ) -> tuple[Diagnostics, Diagnostics, str]:
     """Return what the backend and the reference say, and the call."""
     call = f"diagnostics(weight, feedback) in {case.dtype} of shape {case.geometry.weight_shape}"
@@ -55,8 +55,8 @@ def _kurtosis_tolerance(weight: Array, kurtosis: float) -> float:
     return (w.size + 20) * _EPS * (kurtosis + 3) * (1 + 8 / float(w.std()))
 
 
-@check("M1", may_compute=True, case=draws.layer_cases(weights=_WEIGHTS))
-def check_alignment_angle(backend: Backend, case: LayerCase) -> None:
+@check("M1", case=draws.arrays_cases(weights=_WEIGHTS))
+def check_alignment_angle(backend: Backend, case: ArraysCase) -> None:
     """The angle between flattened W and B, in degrees; NaN if either is zero."""
     for feedback in (case.weight(1), case.weight(), -case.weight()):
         found, expected, call = _diagnose(backend, case, feedback)
@@ -65,8 +65,8 @@ def check_alignment_angle(backend: Backend, case: LayerCase) -> None:
         _require(found.angle, expected.angle, tolerance, "angle", why, call)
 
 
-@check("M3", may_compute=True, case=draws.layer_cases(weights=_WEIGHTS))
-def check_excess_kurtosis(backend: Backend, case: LayerCase) -> None:
+@check("M3", case=draws.arrays_cases(weights=_WEIGHTS))
+def check_excess_kurtosis(backend: Backend, case: ArraysCase) -> None:
     """The excess kurtosis of W, ``m4 / m2^2 - 3`` of the population; NaN if W is constant."""
     found, expected, call = _diagnose(backend, case, case.weight(1))
     tolerance = _kurtosis_tolerance(case.weight(), expected.kurtosis)
@@ -74,8 +74,8 @@ def check_excess_kurtosis(backend: Backend, case: LayerCase) -> None:
     _require(found.kurtosis, expected.kurtosis, tolerance, "kurtosis", why, call)
 
 
-@check("M4", may_compute=True, case=draws.layer_cases(weights=_WEIGHTS))
-def check_mean_magnitude(backend: Backend, case: LayerCase) -> None:
+@check("M4", case=draws.arrays_cases(weights=_WEIGHTS))
+def check_mean_magnitude(backend: Backend, case: ArraysCase) -> None:
     """The mean absolute weight."""
     found, expected, call = _diagnose(backend, case, case.weight(1))
     tolerance = (case.weight().size + 1) * _EPS * expected.magnitude
@@ -83,13 +83,8 @@ def check_mean_magnitude(backend: Backend, case: LayerCase) -> None:
     _require(found.magnitude, expected.magnitude, tolerance, "magnitude", why, call)
 
 
-@check(
-    "M5",
-    may_compute=True,
-    power=(-1000, -140, -120, 100, 120, 1000),
-    case=draws.layer_cases(weights="normal"),
-)
-def check_diagnostics_of_any_magnitude(backend: Backend, power: int, case: LayerCase) -> None:
+@check("M5", power=(-1000, -140, -120, 100, 120, 1000), case=draws.arrays_cases(weights="normal"))
+def check_diagnostics_of_any_magnitude(backend: Backend, power: int, case: ArraysCase) -> None:
     """Angle and kurtosis do not depend on the weights' magnitude; nothing over- or underflows."""
     limits = np.finfo(case.dtype)
     lowest, highest = limits.minexp + 20, limits.maxexp - 10

@@ -20,6 +20,11 @@ JIT_DRAWS = True
 """Whether numbers can be drawn on the host inside a compiled function."""
 
 
+def versions() -> dict[str, str]:
+    """Return the engine's version by its name."""
+    return {"jax": jax.__version__}
+
+
 def send_back(
     y: Any,
     x: Any,

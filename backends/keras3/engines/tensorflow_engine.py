@@ -18,6 +18,11 @@ JIT_DRAWS = False
 """Whether numbers can be drawn on the host inside a function compiled with ``jit_compile``."""
 
 
+def versions() -> dict[str, str]:
+    """Return the engine's version by its name."""
+    return {"tensorflow": tf.__version__}
+
+
 def send_back(
     y: Any,
     x: Any,

@@ -21,6 +21,11 @@ JIT_DRAWS = True
 """Whether numbers can be drawn on the host in compiled models: ``torch.compile`` breaks there."""
 
 
+def versions() -> dict[str, str]:
+    """Return the engine's version by its name."""
+    return {"torch": torch.__version__}
+
+
 def send_back(
     y: Tensor,
     x: Tensor,

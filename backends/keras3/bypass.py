@@ -1,0 +1,112 @@
+"""Kernels that are read behind their layer's back, and weights that hide in functions.
+
+A layer whose code multiplies by ``self.inner.kernel`` instead of calling ``self.inner`` would
+bypass the rule of ``inner``; such reads are found in the source of the layers around it. A Lambda
+layer whose function uses another layer hides that layer's weights from the model altogether.
+"""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from functools import cache
+from types import FunctionType
+from typing import Any
+
+import keras
+
+_KERNELS = {"kernel", "_kernel", "depthwise_kernel", "pointwise_kernel"}
+
+# What may be asked of a kernel without using its values.
+_METADATA = {"dtype", "shape", "ndim", "trainable", "name", "path"}
+
+
+def bypassed_layers(model: keras.layers.Layer) -> dict[int, str]:
+    """Return, by id, the layers whose kernel another layer's code reads, with the reader's name.
+
+    Args:
+        model: The model, whose layers' classes are looked up in their source; a class without
+            source is passed over.
+    """
+    readers: dict[int, str] = {}
+    for layer in model._flatten_layers():
+        if type(layer).__module__.startswith("keras.src.layers."):
+            continue  # Keras's own layers call the layers that they hold
+        for path, reader in _kernel_reads(type(layer)):
+            target: Any = layer
+            for name in path.split("."):
+                target = getattr(target, name, None)
+            if isinstance(target, keras.layers.Layer):
+                readers.setdefault(id(target), reader)
+    return readers
+
+
+def hidden_layers(model: keras.layers.Layer) -> dict[str, str]:
+    """Return the Lambda layers whose function uses weights, each with what it uses."""
+    hidden = {}
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Lambda):
+            for name, value in _surroundings(layer.function):
+                if _has_weights(value):
+                    hidden[layer.name] = f"{name} ({type(value).__name__})"
+    return hidden
+
+
+def _surroundings(function: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what a function uses from outside of it."""
+    if not isinstance(function, FunctionType):
+        if isinstance(function, keras.layers.Layer):
+            yield function.name, function
+        return
+    found = inspect.getclosurevars(function)
+    yield from {**found.globals, **found.nonlocals}.items()
+
+
+def _has_weights(value: Any) -> bool:
+    if isinstance(value, keras.layers.Layer):
+        return bool(value.weights) or not value.built
+    return isinstance(value, keras.Variable)
+
+
+@cache
+def _kernel_reads(kind: type[keras.layers.Layer]) -> tuple[tuple[str, str], ...]:
+    """Return (path of a descendant, name of the method that reads its kernel) for a class."""
+    reads = []
+    seen: set[str] = set()
+    for owner in kind.__mro__:
+        if owner is keras.layers.Layer:
+            break
+        for name, method in vars(owner).items():
+            if name in seen or not isinstance(method, FunctionType):
+                continue
+            seen.add(name)
+            if not ("init" in name or "build" in name or "own_variables" in name):
+                reads += [(path, f"{owner.__name__}.{name}") for path in _paths_read(method)]
+    return tuple(reads)
+
+
+def _paths_read(method: FunctionType) -> Iterator[str]:
+    """Yield "a.b" for each ``self.a.b.kernel`` whose values a method uses."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
+    except (OSError, TypeError, SyntaxError):
+        return
+    metadata = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in _METADATA
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in _KERNELS and id(node) not in metadata:
+            path = _path_from_self(node.value)
+            if path:
+                yield path
+
+
+def _path_from_self(node: ast.expr) -> str:
+    names: list[str] = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    is_self = isinstance(node, ast.Name) and node.id == "self"
+    return ".".join(reversed(names)) if is_self else ""
