@@ -80,15 +80,18 @@ class PaddedLayer(keras.layers.Layer):
             # Keras asks for a batch axis.
             return self.layer(inputs) if len(inputs.shape) > 1 else self.layer(inputs[None])[0]
         x = ops.moveaxis(inputs, 1, -1)
+        if add := x.shape[0] == 0 and "empty batches" in engine.LACKS:
+            x = ops.pad(x, [(0, 1), *[(0, 0)] * (len(x.shape) - 1)])
         y = self._convolution(x) if isinstance(self.geometry, Conv) else self._transposed(x)
-        return ops.moveaxis(y, -1, 1)
+        return ops.moveaxis(y[:0] if add else y, -1, 1)
 
     def _convolution(self, x: Any) -> Any:
         geometry = self.geometry
         assert isinstance(geometry, Conv)
-        if geometry.padding != "same" or _strided_and_dilated(geometry):
+        by_hand = _strided_and_dilated(geometry) or _in_phases(geometry, self.compute_dtype)
+        if geometry.padding != "same" or by_hand:
             x = ops.pad(x, [(0, 0), *geometry.pads(tuple(x.shape[1:-1])), (0, 0)])
-        y = self.layer(x)
+        y = self._dilated(x, -1)
         if _strided_and_dilated(geometry):
             for axis, stride in enumerate(geometry.strides, start=1):
                 y = ops.take(y, np.arange(0, y.shape[axis], stride), axis=axis)
@@ -101,7 +104,7 @@ class PaddedLayer(keras.layers.Layer):
         if _strided_and_dilated(geometry):
             for axis, stride in enumerate(geometry.strides, start=1):
                 x = _spread(x, axis, stride)
-        y = self.layer(x)
+        y = self._dilated(x, 1)
         wanted = geometry.output_shape((1, geometry.n_in, *sizes))[2:]
         for axis, ((before, _), size) in enumerate(
             zip(geometry.pads(), wanted, strict=True), start=1
@@ -114,6 +117,28 @@ class PaddedLayer(keras.layers.Layer):
                 y = y - self._bias()
                 y = ops.pad(y, pads) + self._bias()
             y = ops.take(y, np.arange(before, before + size), axis=axis)
+        return y
+
+    def _dilated(self, x: Any, growth: int) -> Any:
+        """Return the layer's output; where it cannot dilate, run on every phase of the input.
+
+        Args:
+            x: The input.
+            growth: 1 if the output is larger than the input by the kernel's reach, -1 if smaller.
+        """
+        geometry = self.geometry
+        assert not isinstance(geometry, Dense)
+        if not _in_phases(geometry, self.compute_dtype):
+            return self.layer(x)
+        reaches = [d * (k - 1) for d, k in zip(geometry.dilations, geometry.kernel, strict=True)]
+        sizes = [n + growth * reach for n, reach in zip(x.shape[1:-1], reaches, strict=True)]
+        for axis, dilation in enumerate(geometry.dilations, start=1):
+            x = _apart(x, axis, dilation)
+        y = self.layer(x)
+        for axis, dilation in reversed(list(enumerate(geometry.dilations, start=1))):
+            y = _together(y, axis, dilation)
+        for axis, size in enumerate(sizes, start=1):
+            y = ops.take(y, np.arange(size), axis=axis)
         return y
 
     def _bias(self) -> Any:
@@ -236,13 +261,13 @@ class KerasOptimizer:
     def __init__(
         self, config: SGDConfig, parameters: Mapping[str, Array], biases: Sequence[str]
     ) -> None:
+        dtypes = {str(array.dtype) for array in parameters.values()}
+        for dtype in dtypes:
+            _require_supported(None, np.dtype(dtype))
         if unknown := set(biases) - set(parameters):
             raise SpecError(
                 f"Expected biases among {sorted(parameters)}. Received: {sorted(unknown)}"
             )
-        dtypes = {str(array.dtype) for array in parameters.values()}
-        for dtype in dtypes:
-            _require_supported(None, np.dtype(dtype))
         with _floatx(*dtypes):
             self._parameters = {
                 name: keras.Variable(np.array(array), dtype=str(array.dtype), name=name)
@@ -407,12 +432,13 @@ def _backprop_layer(geometry: Geometry, dtype: str, bias: bool) -> Any:
         return ap.Dense(geometry.n_out, **options)
     options |= {
         "strides": (1,) * geometry.rank if _strided_and_dilated(geometry) else geometry.strides,
-        "dilation_rate": geometry.dilations,
+        "dilation_rate": 1 if _in_phases(geometry, dtype) else geometry.dilations,
         "data_format": "channels_last",
     }
     if isinstance(geometry, ConvTranspose):
         return _TRANSPOSED[geometry.rank](geometry.n_out, geometry.kernel, **options)
-    same = geometry.padding == "same" and not _strided_and_dilated(geometry)
+    by_hand = _strided_and_dilated(geometry) or _in_phases(geometry, dtype)
+    same = geometry.padding == "same" and not by_hand
     options |= {"groups": geometry.groups, "padding": "same" if same else "valid"}
     return _CONVOLUTIONS[geometry.rank](geometry.n_out, geometry.kernel, **options)
 
@@ -420,6 +446,33 @@ def _backprop_layer(geometry: Geometry, dtype: str, bias: bool) -> Any:
 def _strided_and_dilated(geometry: Conv | ConvTranspose) -> bool:
     """Return whether a geometry has both, which Keras's layers refuse."""
     return max(geometry.strides) > 1 and max(geometry.dilations) > 1
+
+
+def _in_phases(geometry: Conv | ConvTranspose, dtype: str) -> bool:
+    """Return whether dilation is done by hand, for the engine cannot."""
+    lacking = dtype == "float64" and "dilation in float64" in engine.LACKS
+    return lacking and max(geometry.dilations) > 1
+
+
+def _apart(x: Any, axis: int, dilation: int) -> Any:
+    """Return every ``dilation``-th element along an axis, phase by phase along the batch."""
+    missing = -x.shape[axis] % dilation
+    pads = [(0, 0)] * len(x.shape)
+    pads[axis] = (0, missing)
+    x = ops.pad(x, pads)
+    shape = list(x.shape)
+    split = [*shape[:axis], shape[axis] // dilation, dilation, *shape[axis + 1 :]]
+    x = ops.moveaxis(ops.reshape(x, split), axis + 1, 0)
+    shape[0], shape[axis] = shape[0] * dilation, shape[axis] // dilation
+    return ops.reshape(x, shape)
+
+
+def _together(y: Any, axis: int, dilation: int) -> Any:
+    """Weave the phases into one axis again."""
+    shape = list(y.shape)
+    shape[0], shape[axis] = shape[0] // dilation, shape[axis] * dilation
+    y = ops.reshape(y, [dilation, shape[0], *y.shape[1:]])
+    return ops.reshape(ops.moveaxis(y, 0, axis + 1), shape)
 
 
 def _spread(x: Any, axis: int, stride: int) -> Any:

@@ -187,7 +187,7 @@ class FeedbackLayer(layers.Layer):
         finally:
             if locked:
                 self._tracker.lock()
-        if kept == "feedback_stream" and not engine.JIT_DRAWS:
+        if kept == "feedback_stream" and "draws under jit" in engine.LACKS:
             self.supports_jit = False
 
     def detach_rule(self) -> None:

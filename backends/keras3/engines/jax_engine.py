@@ -16,8 +16,8 @@ from antiparallel.spec import UnsupportedError
 
 NAME = "jax"
 
-JIT_DRAWS = True
-"""Whether numbers can be drawn on the host inside a compiled function."""
+LACKS: frozenset[str] = frozenset()
+"""What it cannot do that other engines can."""
 
 
 def versions() -> dict[str, str]:

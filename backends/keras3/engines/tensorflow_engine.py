@@ -14,8 +14,9 @@ from antiparallel.spec import UnsupportedError
 
 NAME = "tensorflow"
 
-JIT_DRAWS = False
-"""Whether numbers can be drawn on the host inside a function compiled with ``jit_compile``."""
+LACKS: frozenset[str] = frozenset({"draws under jit", "empty batches", "dilation in float64"})
+"""What TensorFlow cannot do: run NumPy in functions compiled with ``jit_compile``; and on the CPU
+stride over an empty batch, and differentiate dilated convolutions in float64."""
 
 
 def versions() -> dict[str, str]:
@@ -78,8 +79,9 @@ def convolution_input_gradient(
         # The CPU has no kernels for channels first; on other devices the compiler cancels this.
         error, like = _channels_last(error), _channels_last(like)
     settings = (strides, padding.upper(), dilation_rate)
-    # As Keras does for the forward pass: the CPU groups channels only when compiled.
-    compiled = grouped or (rank == 3 and max(dilation_rate) > 1)
+    # As Keras does for the forward pass: some the CPU has only when compiled.
+    dilated = max(dilation_rate) > 1 and (rank == 3 or error.dtype == tf.float64)
+    compiled = grouped or dilated
     run = _compiled_input_gradient if compiled else _input_gradient
     sent = run(error, kernel, like, *settings)
     return _channels_first(sent) if data_format == "channels_first" else sent

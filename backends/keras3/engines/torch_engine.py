@@ -17,8 +17,8 @@ from antiparallel.spec import Conv
 
 NAME = "torch"
 
-JIT_DRAWS = True
-"""Whether numbers can be drawn on the host in compiled models: ``torch.compile`` breaks there."""
+LACKS: frozenset[str] = frozenset()
+"""What it cannot do that other engines can."""
 
 
 def versions() -> dict[str, str]:
