@@ -93,13 +93,13 @@ def print_comparison(comparison: Comparison) -> None:
     table = Table(title=f"{comparison.name}: validation error %, {SPREAD}", title_justify="left")
     table.add_column("Setting")
     for header in (comparison.first.backend, comparison.second.backend):
-        table.add_column(header, justify="right")
+        table.add_column(header, justify="right", no_wrap=True)
     for header in ("Difference", "Spread", "n"):
         table.add_column(header, justify="right")
     table.add_column("Within spread?")
     for row in comparison.rows:
         table.add_row(
-            row.title,
+            row.setting,
             percent(row.first),
             percent(row.second),
             difference(row),

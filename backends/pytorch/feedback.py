@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Magnitude: TypeAlias = float | Tensor | Callable[[], Tensor]
@@ -124,13 +125,13 @@ def signed(weight: Tensor, magnitude: float | Tensor) -> Tensor:
     """Return ``magnitude * sign(weight)``, where the sign of NaN is NaN (clause R7).
 
     Torch's own sign makes NaN zero. So weights are scaled up until all but zeros exceed any
-    magnitude, subnormal ones too, and clipped, in place.
+    magnitude, subnormal ones too, and clipped, in place (by hardtanh, which vmap can batch).
     """
     largest = 2.0 ** (math.frexp(torch.finfo(weight.dtype).max)[1] - 1)
     scaled = weight.mul(largest).mul_(largest)
     if isinstance(magnitude, Tensor):
-        return scaled.clamp_(-1, 1).mul_(magnitude)
-    return scaled.clamp_(-magnitude, magnitude)
+        return F.hardtanh_(scaled, -1, 1).mul_(magnitude)
+    return F.hardtanh_(scaled, -magnitude, magnitude)
 
 
 class _FeedbackOperation(torch.autograd.Function):

@@ -10,7 +10,7 @@ from math import inf, nan, sqrt
 from typing import Literal
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from antiparallel.benchmarks.report.results import Experiment
 
@@ -124,7 +124,7 @@ def _judge(claim: Claim, errors: dict[str, dict[int, float]]) -> Judgement:
     mean = float(sums.mean()) if n else nan
     reach = inf
     if n > 1:
-        quantile = float(student.ppf((1 + CONFIDENCE) / 2, n - 1))
+        quantile = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))  # of Student's t
         reach = quantile * float(sums.std(ddof=1)) / sqrt(n)
     low, high = mean - reach, mean + reach
     verdict: Verdict = "undecided"

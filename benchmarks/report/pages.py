@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from antiparallel.benchmarks.files import write_atomically
-from antiparallel.benchmarks.record import Record, Session
+from antiparallel.benchmarks.record import Session
 from antiparallel.benchmarks.report.claims import CRITERION, Judgement, judge
 from antiparallel.benchmarks.report.comparison import AGREEMENT, Comparison, Row, compare
 from antiparallel.benchmarks.report.figures import draw_comparison, draw_figures
@@ -220,7 +220,7 @@ def _setting_json(result: SettingResult) -> dict[str, Any]:
 
 
 def _provenance(experiment: Experiment) -> Provenance:
-    records = [record for result in experiment.settings for record in result.runs.values()]
+    records = experiment.records
     sessions = [session for record in records for session in record.sessions]
     return Provenance(
         commands=_unique(session.command for session in sessions),
@@ -229,19 +229,15 @@ def _provenance(experiment: Experiment) -> Provenance:
         versions=_unique(map(_versions, sessions)),
         machines=_unique(session.host for session in sessions),
         commits=_unique(session.commit or "installed, not a checkout" for session in sessions),
-        seconds=_total_seconds(records),
+        seconds=sum(record.seconds for record in records),
     )
-
-
-def _total_seconds(records: Sequence[Record]) -> float:
-    return sum(record.seconds for record in records)
 
 
 def _versions(session: Session) -> str:
     return ", ".join(f"{name} {version}" for name, version in session.versions.items())
 
 
-def _unique(values: Any) -> list[str]:
+def _unique(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
