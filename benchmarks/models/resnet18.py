@@ -113,7 +113,7 @@ def _names() -> dict[str, str]:
     names: dict[str, str] = {}
     for torch, keras in _layers():
         names |= {f"{torch}.{theirs}": f"{keras}_conv/{ours}" for theirs, ours in _WEIGHTS.items()}
-        norm = torch.replace("conv", "bn") if "conv" in torch else torch.replace(".0", ".1")
+        norm = torch.replace("conv", "bn").replace("downsample.0", "downsample.1")
         names |= {
             f"{norm}.{theirs}": f"{keras}_bn/{ours}" for theirs, ours in _NORMALIZATION.items()
         }

@@ -1,0 +1,114 @@
+"""torchvision's ResNet-18 and KerasHub's are one network: same logits, gradients and losses.
+
+Keras runs on the engine that KERAS_BACKEND names.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from antiparallel.benchmarks.models.resnet18 import keras_to_torch, torch_to_keras
+from antiparallel.spec import SpecError
+
+pytest.importorskip("torchvision", exc_type=ImportError)
+pytest.importorskip("antiparallel.torch", exc_type=ImportError)
+
+LONGEST_SUM = 512 * 9
+"""Terms in the longest sums: a 3x3 convolution of 512 channels. Each sum may be wrong by as many
+roundings, and PyTorch and Keras add in different orders."""
+
+Found = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Found]:
+    """Train both networks, each in a process of its own."""
+    folder = tmp_path_factory.mktemp("resnet18")
+    driver = Path(__file__).with_name("resnet18_driver.py")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "JAX_ENABLE_X64": "1"}
+    for framework in ("torch", "keras"):
+        answer = subprocess.run(
+            [sys.executable, driver, framework, folder],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert answer.returncode == 0, answer.stderr
+    return lambda name: dict(np.load(folder / f"{name}.npz"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rule", ["ss", "fa"])
+def test_both_give_the_same_logits_and_the_same_gradients(
+    found: Callable[[str], Found], rule: str, dtype: str
+):
+    torch, keras = found(f"torch-{rule}-{dtype}"), found(f"keras-{rule}-{dtype}")
+    tolerance = LONGEST_SUM * float(np.finfo(dtype).eps)
+    names = [name for name in torch if name.startswith("gradient/")]
+    assert len(names) == 62
+    for name in ("logits", *names):
+        assert keras[name].shape == torch[name].shape
+        difference = np.linalg.norm(keras[name] - torch[name]) / np.linalg.norm(torch[name])
+        assert difference <= tolerance, name
+
+
+@pytest.mark.parametrize("rule", ["ss", "fa"])
+def test_both_have_the_same_first_20_losses_on_photographs_in_float64(
+    found: Callable[[str], Found], rule: str
+):
+    exact, keras = found(f"torch-{rule}-float64"), found(f"keras-{rule}-float64")
+    # How far one rounding of every weight leads the run astray, from float32's to float64's
+    nudged = np.abs(found(f"nudged-{rule}")["losses"] - exact["losses"])
+    finer = float(np.finfo(np.float64).eps / np.finfo(np.float32).eps)
+    tolerance = LONGEST_SUM * finer * np.maximum.accumulate(nudged)
+    assert len(keras["losses"]) == 20
+    assert (np.abs(keras["losses"] - exact["losses"]) <= tolerance).all()
+
+
+@pytest.mark.parametrize("rule", ["ss", "fa"])
+def test_in_float32_keras_strays_no_further_than_rounding_leads_pytorch_itself(
+    found: Callable[[str], Found], rule: str
+):
+    exact = found(f"torch-{rule}-float64")["losses"]
+    torch, keras = (found(f"{name}-{rule}-float32")["losses"] for name in ("torch", "keras"))
+    nudged = found(f"nudged-{rule}")["losses"]
+    # A rectifier or a pooling maximum that tips over makes rounding jump, sooner or later. Two
+    # samples tell the size of such jumps; ten times their larger one is beyond chance.
+    strayed = np.maximum(np.abs(torch - exact), np.abs(nudged - exact))
+    assert (np.abs(keras - exact) <= 10 * np.maximum.accumulate(strayed)).all()
+
+
+def test_feedback_is_the_other_models_and_is_kept(found: Callable[[str], Found]):
+    start, keras = found("torch-fa-float32"), found("keras-fa-float32")
+    names = [name.removeprefix("end/") for name in keras if name.startswith("end/")]
+    assert len(names) == 21
+    for name in names:
+        assert (keras[f"end/{name}"] == start[f"start/{name}"]).all()
+
+
+def test_the_mappings_are_each_others_inverse_and_refuse_strangers():
+    chance = np.random.default_rng(0)
+    state = {
+        "layer2.0.downsample.0.weight": chance.normal(size=(128, 64, 1, 1)),
+        "layer2.0.downsample.1.running_var": chance.normal(size=128),
+        "layer4.1.conv2.feedback": chance.normal(size=(512, 512, 3, 3)),
+        "fc.weight": chance.normal(size=(10, 512)),
+    }
+    mapped = torch_to_keras(state | {"bn1.num_batches_tracked": np.array(3)})
+    assert {name: array.shape for name, array in mapped.items()} == {
+        "stack1_block0_0_conv/kernel": (1, 1, 64, 128),
+        "stack1_block0_0_bn/moving_variance": (128,),
+        "stack3_block1_2_conv/feedback": (3, 3, 512, 512),
+        "predictions/kernel": (512, 10),
+    }
+    back = keras_to_torch(mapped)
+    assert back.keys() == state.keys()
+    assert all((back[name] == state[name]).all() for name in state)
+    for mapping in (torch_to_keras, keras_to_torch):
+        with pytest.raises(SpecError, match=r"Received: layer9\.weight"):
+            mapping({"layer9.weight": np.zeros(1)})
