@@ -183,7 +183,8 @@ def _last(images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _array(value: Any) -> NDArray[Any]:
-    return keras.ops.convert_to_numpy(value)
+    array: NDArray[Any] = keras.ops.convert_to_numpy(value)
+    return array
 
 
 def _cross_entropy(logits: NDArray[Any], labels: NDArray[np.int64]) -> float:

@@ -71,7 +71,7 @@ class Taps:
 
     def unpadded(self, x: Array) -> Array:
         """Return what ``padded`` was given, from its result."""
-        x = x.reshape(len(x), -1, *x.shape[3:])
+        x = x.reshape(len(x), x.shape[1] * x.shape[2], *x.shape[3:])
         inside = [
             slice(before, size - after)
             for (before, after), size in zip(self.pads, x.shape, strict=True)

@@ -1,10 +1,10 @@
 """Runs one recipe in processes that SIGKILL themselves at given moments, and resumes it.
 
-Used by test_killed.py, as ``python kill_driver.py FOLDER RECIPE_JSON MOMENTS_JSON``, the moments
-by the name of the run. A moment is
+Used by test_killed.py, as ``python kill_driver.py FOLDER RECIPE_JSON MOMENTS_JSON BACKEND``, the
+moments by the name of the run. A moment is
 ``["update", n]``, before update number n of that process, or ``["write", n]``, before its n-th
 step of writing: a file's or folder's sync, a rename, a removal. After the last kill a process
-finishes the run. Processes are forked before torch has computed anything.
+finishes the run. Processes are forked before a framework has computed anything.
 """
 
 import json
@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from antiparallel.benchmarks.recipes import Recipe
+from antiparallel.benchmarks.stepper import STEPPERS
 from antiparallel.benchmarks.train import train
 
 import_module("antiparallel.benchmarks.events")  # the slow imports, once, before the forks
-import_module("antiparallel.benchmarks.steppers.pytorch")
+BACKEND = sys.argv[4]
+import_module(STEPPERS[BACKEND].module)
 
 
 NEVER = ("never", -1)
@@ -53,7 +55,7 @@ def run(folder: Path, recipe: Recipe, kind: str, moment: int) -> None:
         for module, name in ((os, "fsync"), (os, "replace"), (os, "rename"), (shutil, "rmtree")):
             setattr(module, name, killer.before(getattr(module, name)))
     stop = killer if kind == "update" else lambda: False
-    train(recipe, seed=3, out=folder, resume=True, stop=stop)
+    train(recipe, seed=3, out=folder, backend=BACKEND, resume=True, stop=stop)
 
 
 def in_a_process(folder: Path, recipe: Recipe, kind: str, moment: int) -> int:

@@ -12,9 +12,13 @@ from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.benchmarks.stepper import Stepper, build_stepper, engine_of, installed_backends
 from antiparallel.spec import SpecError
 
-pytestmark = pytest.mark.skipif(
-    "keras" not in installed_backends(), reason="Keras or its engine is not installed"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        "keras" not in installed_backends(), reason="Keras or its engine is not installed"
+    ),
+    # Keras asks TensorFlow's variables for arrays in the way that was usual before NumPy 2.
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),
+]
 Tiny = Callable[..., Recipe]
 assert antiparallel.benchmarks.steppers.pytorch
 

@@ -16,6 +16,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.benchmarks.run_folder import RunFolder
+from antiparallel.benchmarks.stepper import engine_of, installed_backends
 
 Result = Callable[[Path], tuple[str, bytes]]
 Command = Callable[..., subprocess.Popen[str]]
@@ -23,12 +24,12 @@ SIZE = ["--set", "epochs=2", "--set", "depth=3", "--set", "width=4", "--set", "c
 
 
 def drive(
-    folder: Path, recipe: Recipe, moments: dict[str, list[tuple[str, int]]]
+    folder: Path, recipe: Recipe, moments: dict[str, list[tuple[str, int]]], backend: str = "torch"
 ) -> dict[str, list[int]]:
     """Return how each process ended, by the run's name: by which signal, 0 if at its end."""
     driver = Path(__file__).with_name("kill_driver.py")
     answer = subprocess.run(
-        [sys.executable, driver, folder, recipe.model_dump_json(), json.dumps(moments)],
+        [sys.executable, driver, folder, recipe.model_dump_json(), json.dumps(moments), backend],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -62,6 +63,20 @@ def test_killed_at_seeded_moments_a_run_ends_bit_for_bit_as_if_never_killed(
     assert ends["killed"][-1] == 0
     assert ends["whole"] == [0]
     assert result(tmp_path / "killed") == result(tmp_path / "whole")
+
+
+@pytest.mark.skipif("keras" not in installed_backends(), reason="Keras is not installed")
+@pytest.mark.parametrize("rule", ["fa", "ss-batch"])
+def test_a_killed_keras_run_ends_bit_for_bit_as_if_never_killed(
+    tmp_path: Path, tiny: Callable[..., Recipe], result: Result, rule: str
+):
+    recipe = tiny("fa", rule=rule)
+    moments = [("update", 3), ("write", 9), ("update", 1), ("write", 14)]
+    ends = drive(tmp_path, recipe, {"killed": moments, "whole": []}, "keras")
+    assert ends["killed"].count(signal.SIGKILL) > 2
+    assert ends["killed"][-1] == 0
+    assert result(tmp_path / "killed") == result(tmp_path / "whole")
+    assert RunFolder(tmp_path / "killed").read_record().engine == engine_of("keras")
 
 
 def test_killed_before_each_step_of_a_save_a_run_ends_as_if_never_killed(

@@ -12,12 +12,26 @@ from pathlib import Path
 
 import pytest
 
+from antiparallel.benchmarks.recipes import SETTINGS
 from antiparallel.benchmarks.run_folder import RunFolder
+from antiparallel.benchmarks.stepper import engine_of, installed_backends
 from antiparallel.spec import SpecError
 
 Command = Callable[..., subprocess.Popen[str]]
-SMALL = ["--seeds", "2", "--set", "epochs=1", "--set", "depth=2", "--set", "width=4"]
-LONG = ["--seeds", "1", "--set", "epochs=500", "--set", "depth=2", "--set", "width=4"]
+TINY = ["--set", "epochs=1", "--set", "depth=2", "--set", "width=4"]
+SMALL = ["--seeds", "2", "--backend", "torch", *TINY]
+LONG = [
+    "--seeds",
+    "1",
+    "--backend",
+    "torch",
+    "--set",
+    "epochs=500",
+    "--set",
+    "depth=2",
+    "--set",
+    "width=4",
+]
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -95,9 +109,34 @@ def test_a_tier_is_reproduced_reported_and_not_run_twice(tmp_path: Path, command
     assert {path: (path / "record.json").read_bytes() for path in runs(folder)} == before
 
 
+@pytest.mark.skipif("keras" not in installed_backends(), reason="Keras is not installed")
+def test_by_default_every_installed_backend_runs_and_both_are_compared(
+    tmp_path: Path, command: Command
+):
+    output = finish(command("reproduce", "digits", "--seeds", "2", "--out", "both", *TINY))
+    label = f"keras-{engine_of('keras')}"
+    assert "within" in output
+    folder = tmp_path / "both"
+    records = [RunFolder(path.parent).read_record() for path in folder.rglob("record.json")]
+    assert len(records) == 20
+    assert {record.status for record in records} == {"complete"}
+    report = json.loads((folder / "report" / "report.json").read_text())
+    assert [experiment["backend"] for experiment in report["experiments"]] == ["torch", label]
+    (comparison,) = report["comparisons"]
+    assert comparison["backends"] == ["torch", label]
+    assert [row["setting"] for row in comparison["settings"]] == list(SETTINGS)
+    for row in comparison["settings"]:
+        first, second = row["validation_error_percent"]
+        assert row["difference_points"] == pytest.approx(second["mean"] - first["mean"])
+        within = abs(row["difference_points"]) <= row["pooled_deviation"]
+        assert row["agreement"] == ("within" if within else "outside")
+    for page in ("report.md", "report.html"):
+        assert "side by side" in (folder / "report" / page).read_text()
+    assert (folder / "report" / f"digits-convnet-torch-and-{label}-comparison.png").is_file()
+
+
 def test_another_seed_or_a_single_run_can_be_reported(tmp_path: Path, command: Command):
-    small = SMALL[2:]
-    finish(command("train", "digits/convnet-ss", "--seed", "9", "--out", "mine", *small))
+    finish(command("train", "digits/convnet-ss", "--seed", "9", "--out", "mine", *TINY))
     output = finish(command("report", "mine", "--out", "paper"))
     assert re.search(r"Sign-symmetry .* 1 ", output)
     assert (tmp_path / "paper" / "report.html").is_file()
