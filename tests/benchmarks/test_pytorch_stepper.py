@@ -126,5 +126,5 @@ def test_a_pattern_that_matches_no_layer_is_refused(tiny: Tiny):
 
 
 def test_an_unknown_backend_is_refused(tiny: Tiny):
-    with pytest.raises(SpecError, match=r"torch\. Received: backend='theano'"):
+    with pytest.raises(SpecError, match=r"torch, keras\. Received: backend='theano'"):
         build_stepper("theano", tiny(), 0)
