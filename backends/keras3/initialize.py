@@ -55,9 +55,7 @@ def initialize(
     for layer, kernel, index, lam in plan:
         variable = getattr(layer, kernel.name)
         variable.assign(
-            draw_like(
-                kernel, variable.dtype, lam, seed=seed, index=index, purpose=Purpose.WEIGHT
-            )
+            draw_like(kernel, variable.dtype, lam, seed=seed, index=index, purpose=Purpose.WEIGHT)
         )
         if layer.bias is not None:
             layer.bias.assign(np.zeros(layer.bias.shape))

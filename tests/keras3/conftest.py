@@ -69,7 +69,9 @@ def gradients(
 def small_model() -> keras.Model:
     """Return a Functional model with three levels of nesting, dropout and a shared layer."""
     layers = keras.layers
-    deepest = keras.Sequential([keras.Input((4, 4, 8)), layers.Conv2D(4, 3, name="conv")], name="deepest")
+    deepest = keras.Sequential(
+        [keras.Input((4, 4, 8)), layers.Conv2D(4, 3, name="conv")], name="deepest"
+    )
     inside = keras.Input((6, 6, 8))
     x = layers.DepthwiseConv2D(3, activation="relu", name="depthwise")(inside)
     x = layers.Flatten()(deepest(x))

@@ -9,7 +9,6 @@ import pytest
 import antiparallel.keras as ap
 
 
-
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run Python code in a process of its own."""
     variables = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | environment
@@ -30,6 +29,8 @@ def model(rule):
     made = keras.Sequential([keras.Input((6, 6, 2)), keras.layers.Conv2D(4, 3), keras.layers.ReLU(),
         keras.layers.Conv2D(4, 3, name="second"), keras.layers.Flatten(), keras.layers.Dense(3)])
     return ap.initialize(ap.convert(made, rule, seed=1), seed=2)
+def values(variables):
+    return [variable.value for variable in variables]
 def trained(made):
     made.compile(ap.SGD(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     made.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
@@ -72,12 +73,15 @@ def test_an_engine_that_is_not_installed_is_named() -> None:
 @pytest.mark.skipif(ap.ENGINE != "jax", reason="JAX only")
 @pytest.mark.parametrize("rule", ["ss", "ss-fixed", "fa"])
 def test_data_parallel_over_two_devices_gives_the_same_weights(rule: str) -> None:
-    code = MODEL + f"""
+    code = (
+        MODEL
+        + f"""
 alone = trained(model({rule!r}))
 keras.distribution.set_distribution(keras.distribution.DataParallel(devices=["cpu:0", "cpu:1"]))
 for a, b in zip(alone, trained(model({rule!r})), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 """
+    )
     flags = "--xla_force_host_platform_device_count=2"
     result = run(code, KERAS_BACKEND="jax", XLA_FLAGS=flags)
     assert result.returncode == 0, result.stderr
@@ -85,11 +89,13 @@ for a, b in zip(alone, trained(model({rule!r})), strict=True):
 
 @pytest.mark.skipif(ap.ENGINE != "jax", reason="JAX only")
 def test_stateless_use_under_grad_and_jit_sends_the_error_through_b() -> None:
-    code = MODEL + """
+    code = (
+        MODEL
+        + """
 import jax
 made = model("ss")
 layer = made.get_layer("second")
-trainable, fixed = ([v.value for v in vs] for vs in (made.trainable_variables, made.non_trainable_variables))
+trainable, fixed = values(made.trainable_variables), values(made.non_trainable_variables)
 def loss(trainable, x):
     return (made.stateless_call(trainable, fixed, x)[0] ** 2).sum()
 plain = jax.grad(loss)(trainable, x)
@@ -101,31 +107,38 @@ for a, b in zip(plain, compiled, strict=True):
 np.testing.assert_allclose(plain[-2], ordinary[-2], rtol=1e-4, atol=1e-4)  # the last layer's own
 assert abs(np.asarray(plain[0]) - np.asarray(ordinary[0])).max() > 1e-2  # below B
 """
+    )
     result = run(code, KERAS_BACKEND="jax")
     assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.skipif(ap.ENGINE != "jax", reason="JAX only")
 def test_a_compiled_jax_step_runs_as_many_convolutions_as_backprop() -> None:
-    code = MODEL + """
+    code = (
+        MODEL
+        + """
 import jax
 def convolutions(made):
-    trainable, fixed = ([v.value for v in vs] for vs in (made.trainable_variables, made.non_trainable_variables))
+    trainable, fixed = values(made.trainable_variables), values(made.non_trainable_variables)
     loss = lambda trainable, x: (made.stateless_call(trainable, fixed, x)[0] ** 2).sum()
     text = jax.jit(jax.grad(loss)).lower(trainable, x).compile().as_text()
     return sum(line.count(" convolution(") for line in text.splitlines())
 counts = {rule: convolutions(model(rule)) for rule in ("bp", "ss", "fa", "ss-fixed")}
 assert len(set(counts.values())) == 1 and counts["bp"] == 5, counts
 """
+    )
     result = run(code, KERAS_BACKEND="jax")
     assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.skipif(ap.ENGINE != "tensorflow", reason="TensorFlow only")
 def test_a_tensorflow_graph_runs_as_many_convolutions_as_backprop() -> None:
-    code = MODEL + """
+    code = (
+        MODEL
+        + """
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2 as frozen
+from tensorflow.python.framework import convert_to_constants
+frozen = convert_to_constants.convert_variables_to_constants_v2
 def convolutions(made):
     @tf.function
     def step(x):
@@ -137,6 +150,7 @@ def convolutions(made):
 counts = {rule: convolutions(model(rule)) for rule in ("bp", "ss", "fa", "ss-fixed")}
 assert len(set(counts.values())) == 1 and counts["bp"] == 5, counts
 """
+    )
     result = run(code, KERAS_BACKEND="tensorflow")
     assert result.returncode == 0, result.stderr
 
@@ -144,7 +158,9 @@ assert len(set(counts.values())) == 1 and counts["bp"] == 5, counts
 @pytest.mark.skipif(ap.ENGINE != "tensorflow", reason="TensorFlow only")
 @pytest.mark.parametrize("rule", ["ss", "ss-fixed", "fa"])
 def test_mirrored_strategy_over_two_devices_gives_the_same_weights(rule: str) -> None:
-    code = MODEL + f"""
+    code = (
+        MODEL
+        + f"""
 import tensorflow as tf
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -156,7 +172,6 @@ with strategy.scope():
 for a, b in zip(alone, trained(made), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 """
+    )
     result = run(code, KERAS_BACKEND="tensorflow")
     assert result.returncode == 0, result.stderr
-
-

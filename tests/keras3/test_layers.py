@@ -29,7 +29,12 @@ LAYERS: list[tuple[str, tuple[Any, ...], dict[str, Any], tuple[int, ...]]] = [
     ("SeparableConv1D", (5, 3), {"strides": 2, "padding": "same"}, (2, 9, 4)),
     ("SeparableConv2D", (5, 3), {"depth_multiplier": 2}, (2, 9, 8, 4)),
     ("Conv1DTranspose", (5, 3), {"strides": 2, "padding": "same"}, (2, 9, 4)),
-    ("Conv2DTranspose", (5, 3), {"strides": 2, "padding": "same", "output_padding": 1}, (2, 5, 4, 4)),
+    (
+        "Conv2DTranspose",
+        (5, 3),
+        {"strides": 2, "padding": "same", "output_padding": 1},
+        (2, 5, 4, 4),
+    ),
     ("Conv2DTranspose", (5, 2), {"strides": 3}, (2, 5, 4, 4)),
     ("Conv3DTranspose", (5, 2), {"strides": 2, "padding": "same"}, (2, 3, 4, 5, 4)),
 ]
@@ -130,7 +135,7 @@ def test_a_layer_made_anew_from_its_configuration_is_the_same(
 
 
 def test_the_activation_s_own_derivative_comes_before_b() -> None:
-    layer, plain = built_pair("Dense", (5,), {"activation": "relu"}, (3, 4), "ss")
+    layer, _ = built_pair("Dense", (5,), {"activation": "relu"}, (3, 4), "ss")
     x, error = numbers(3, 4), numbers(3, 5, seed=1)
     y, (sent, *_) = gradients(layer, x, error)
     expected = np.where(y > 0, error, 0) @ array(layer.feedback_matrix()).T
@@ -211,5 +216,5 @@ def test_an_einsum_that_is_no_dense_layer_is_refused() -> None:
 
 
 def test_functions_refuse_feedback_of_another_shape() -> None:
-    with pytest.raises(SpecError, match="feedback.shape"):
+    with pytest.raises(SpecError, match=r"feedback\.shape"):
         ap.functional.dense(numbers(2, 4), numbers(4, 3), numbers(3, 4))

@@ -98,7 +98,9 @@ def test_a_converted_model_learns_in_fit(rule: str, how: dict[str, Any]) -> None
     callback = ap.DiagnosticsCallback()
     history = model.fit(x, y, epochs=2, batch_size=8, verbose=0, callbacks=[callback])
     assert np.isfinite(history.history["loss"]).all()
-    assert all((array(v) != b).any() for v, b in zip(model.trainable_variables, before, strict=True))
+    assert all(
+        (array(v) != b).any() for v, b in zip(model.trainable_variables, before, strict=True)
+    )
     assert len(callback.history) == 2
     state = model.get_layer("first").feedback_state
     if rule == "ss-batch":
@@ -149,7 +151,10 @@ def test_weights_of_the_original_load_into_the_converted_model(rule: str, tmp_pa
 
 def test_revert_gives_the_plain_model_back() -> None:
     model = small_model()
-    kinds, paths = [type(layer) for layer in model._flatten_layers()], [w.path for w in model.weights]
+    kinds, paths = (
+        [type(layer) for layer in model._flatten_layers()],
+        [w.path for w in model.weights],
+    )
     ap.revert(ap.convert(model, "ss-fixed"))
     assert [type(layer) for layer in model._flatten_layers()] == kinds
     assert [weight.path for weight in model.weights] == paths
@@ -269,7 +274,12 @@ class Scaled(keras.layers.Dense):
 
 def test_layers_of_unknown_kind_are_left_alone_and_named() -> None:
     model = keras.Sequential(
-        [keras.Input((4,)), keras.layers.Embedding(5, 3), keras.layers.Flatten(), Scaled(3, name="s")]
+        [
+            keras.Input((4,)),
+            keras.layers.Embedding(5, 3),
+            keras.layers.Flatten(),
+            Scaled(3, name="s"),
+        ]
     )
     model.add(keras.layers.Dense(2, name="d"))
     ap.convert(model)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import antiparallel.keras as ap
-from antiparallel.spec import SGDConfig, SpecError
-from antiparallel.spec.sgd import SGD as Reference
+from antiparallel.spec import SGDConfig, SpecError, sgd
 
 from .conftest import array, compiled, numbers, pictures, small_model
 
@@ -28,7 +27,7 @@ def test_updates_are_the_reference_s(settings: dict[str, Any]) -> None:
     variable = keras.Variable(start)
     optimizer = ap.SGD(0.5, **settings)
     optimizer.build([variable])
-    reference = Reference(SGDConfig(lr=0.5, **settings), {"w": start.astype("float64")})
+    reference = sgd.SGD(SGDConfig(lr=0.5, **settings), {"w": start.astype("float64")})
     for step in range(4):
         gradient = numbers(3, 4, seed=step + 1)
         optimizer.apply([keras.ops.convert_to_tensor(gradient)])
