@@ -32,7 +32,8 @@ def bypassed_layers(model: keras.layers.Layer) -> dict[int, str]:
     for layer in model._flatten_layers():
         if type(layer).__module__.startswith("keras.src.layers."):
             continue  # Keras's own layers call the layers that they hold
-        for path, reader in _kernel_reads(type(layer)):
+        kind: Any = type(layer)  # classes are hashable; annotations hide it
+        for path, reader in _kernel_reads(kind):
             target: Any = layer
             for name in path.split("."):
                 target = getattr(target, name, None)

@@ -49,8 +49,8 @@ def _unsupported() -> dict[Capability, str]:
     probe = ops.zeros((1, 1), dtype="float64")
     if keras.backend.standardize_dtype(ops.matmul(probe, probe).dtype) != "float64":
         reasons["float64"] = (
-            "Keras multiplies float64 matrices in float32 on torch, and on JAX where JAX_ENABLE_X64 "
-            "is not set"
+            "Keras multiplies float64 matrices in float32 on torch, and on JAX where "
+            "JAX_ENABLE_X64 is not set"
         )
     return reasons
 
@@ -397,7 +397,9 @@ class KerasBackend:
                 weighted.append(built.module.layer)
             else:
                 modules.append(
-                    keras.layers.ReLU() if layer == "relu" else keras.layers.Flatten("channels_last")
+                    keras.layers.ReLU()
+                    if layer == "relu"
+                    else keras.layers.Flatten("channels_last")
                 )
         return keras.Sequential(modules), weighted
 

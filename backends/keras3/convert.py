@@ -127,8 +127,8 @@ def _require_convertible(model: keras.layers.Layer, layers: list[Found]) -> None
         )
     if hidden := hidden_layers(model):
         raise UnsupportedError(
-            "Expected weights in layers that the model holds, not in what a Lambda layer's function "
-            f"uses; make it a layer. Received: {hidden}"
+            "Expected weights in layers that the model holds, not in what a Lambda layer's "
+            f"function uses; make it a layer. Received: {hidden}"
         )
 
 

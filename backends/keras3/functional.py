@@ -47,9 +47,7 @@ def dense(x: Any, kernel: Any, feedback: Any, bias: Any | None = None) -> Any:
     return send_back(y if bias is None else ops.add(y, bias), x, feedback, Dense())
 
 
-def einsum_dense(
-    equation: str, x: Any, kernel: Any, feedback: Any, bias: Any | None = None
-) -> Any:
+def einsum_dense(equation: str, x: Any, kernel: Any, feedback: Any, bias: Any | None = None) -> Any:
     """Apply ``y = einsum(equation, x, W) + b``; the error goes back through B.
 
     Args:

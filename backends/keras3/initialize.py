@@ -1,7 +1,7 @@
 """The specification's initial weights, for a Keras model."""
 
 import keras
-from keras import ops
+import numpy as np
 
 from antiparallel.keras.engines import engine
 from antiparallel.keras.feedback import rounded_scale
@@ -55,12 +55,10 @@ def initialize(
     for layer, kernel, index, lam in plan:
         variable = getattr(layer, kernel.name)
         variable.assign(
-            draw_like(
-                kernel, variable.dtype, lam, seed=seed, index=index, purpose=Purpose.WEIGHT
-            )
+            draw_like(kernel, variable.dtype, lam, seed=seed, index=index, purpose=Purpose.WEIGHT)
         )
         if layer.bias is not None:
-            layer.bias.assign(ops.zeros_like(layer.bias))
+            layer.bias.assign(np.zeros(layer.bias.shape))
         if isinstance(layer, FeedbackLayer) and layer.rule == FeedbackAlignment(start="sign"):
             assert layer.feedback_state is not None
             weight = engine.as_tensor(variable)

@@ -22,7 +22,6 @@ from antiparallel.keras.feedback import Feedback, matrix_of, rounded_scale
 from antiparallel.keras.layout import Kernel, WeightLayer, draw_like, kernels
 from antiparallel.spec import (
     Backprop,
-    Dense as DenseGeometry,
     FeedbackAlignment,
     Rule,
     Scale,
@@ -31,6 +30,9 @@ from antiparallel.spec import (
     UnsupportedError,
     as_rule,
     feedback_scale,
+)
+from antiparallel.spec import (
+    Dense as DenseGeometry,
 )
 from antiparallel.spec.draws import Purpose, require_word
 
@@ -536,4 +538,4 @@ def _with_rule_arguments(plain: type[layers.Layer]) -> inspect.Signature:
 
 for _plain, _layer in FEEDBACK_LAYERS.items():
     # Keras's own signature in help() and editors, whatever the installed Keras makes of it
-    _layer.__signature__ = _with_rule_arguments(_plain)  # type: ignore[attr-defined]
+    _layer.__signature__ = _with_rule_arguments(_plain)

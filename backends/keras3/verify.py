@@ -217,7 +217,9 @@ def _problem(layer: Any, made: list[tuple[Any, Any, list[Any]]]) -> tuple[str, i
         told_apart = told_apart or bool((abs(by_weight - expected) > 2 * tolerance).any())
     if not compared:
         return "no error arrived at its output, so nothing is proved", 0
-    return ("" if told_apart else "B and W give the same error here, so nothing is proved"), compared
+    return (
+        "" if told_apart else "B and W give the same error here, so nothing is proved"
+    ), compared
 
 
 def _native_input_gradient(
@@ -241,7 +243,9 @@ def _native_input_gradient(
 
 def _numpy(tensor: Any) -> NDArray[np.float64]:
     narrow = "16" in str(tensor.dtype)
-    return ops.convert_to_numpy(ops.cast(tensor, "float32") if narrow else tensor).astype(np.float64)
+    return ops.convert_to_numpy(ops.cast(tensor, "float32") if narrow else tensor).astype(
+        np.float64
+    )
 
 
 def _loss(output: Any) -> Any:

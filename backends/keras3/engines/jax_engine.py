@@ -42,7 +42,7 @@ def send_back(
     """
     like = jax.ShapeDtypeStruct(x.shape, x.dtype)
 
-    @jax.custom_vjp
+    @jax.custom_vjp  # type: ignore[untyped-decorator]  # seen without its type hints
     def identity(y: Any, x: Any, *arrays: Any) -> Any:
         return y
 

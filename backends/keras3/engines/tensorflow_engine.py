@@ -41,7 +41,7 @@ def send_back(
     """
     arrays = [tf.stop_gradient(array) for array in arrays]
 
-    @tf.custom_gradient
+    @tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow has no type hints
     def identity(y: Any, x: Any) -> Any:
         def gradient(error: Any) -> tuple[Any, Any]:
             return error, tf.cast(input_gradient(error, x, *arrays), x.dtype)
@@ -135,10 +135,19 @@ def as_tensor(x: Any) -> Any:
 
 def sign(x: Any) -> Any:
     """Return the sign, NaN for NaN; of subnormal numbers too, which arithmetic here takes for 0."""
+    return _compiled_sign(x)
+
+
+def _sign(x: Any) -> Any:
     integer = {2: tf.int16, 4: tf.int32, 8: tf.int64}[x.dtype.size]
     bits = tf.bitcast(x, integer)
     signs = tf.cast(tf.sign(tf.where(bits == integer.min, tf.zeros_like(bits), bits)), x.dtype)
     return tf.where(tf.math.is_nan(x), x, signs)
+
+
+# One pass over the weights. Operation by operation it takes seven, a fifth of a training step
+# where weights outweigh activations.
+_compiled_sign = tf.function(_sign, jit_compile=True, autograph=False)
 
 
 def draw_on_host(draw: Callable[[], np.ndarray[Any, Any]], like: Any) -> Any:
