@@ -11,7 +11,7 @@ import sys
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.text import Text
@@ -45,6 +45,7 @@ from antiparallel.benchmarks.train import train as train_recipe
 from antiparallel.spec import SPEC_VERSION, SpecError
 
 DIVERGED = 3
+UNWRITABLE = 4
 
 
 class Profile(StrEnum):
@@ -74,13 +75,19 @@ _BACKENDS = ", ".join(STEPPERS)
 
 
 def run() -> None:
-    """Run the command; an error that the user can mend is one message and exit code 2."""
+    """Run the command; an error that the user can mend is one message and an exit code."""
     try:
         app()
     except SpecError as error:
-        message = Text(f"antiparallel: {error}", style="red")
-        errors.print(message, soft_wrap=True, highlight=False)
-        sys.exit(2)
+        _fail(str(error), 2)
+    except OSError as error:
+        _fail(f"Expected files that can be read and written. Received: {error}", UNWRITABLE)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    text = Text(f"antiparallel: {message}", style="red")
+    errors.print(text, soft_wrap=True, highlight=False)
+    sys.exit(code)
 
 
 def _print_version(wanted: bool) -> None:
@@ -103,8 +110,9 @@ def antiparallel(
 
     Start with: **antiparallel reproduce digits** (about a minute on two CPU cores, no download).
 
-    Exit codes: 0 done; 1 a conformance check failed; 2 a wrong argument; 3 a run diverged; 130
-    and 143 stopped by Ctrl-C or SIGTERM after saving.
+    Exit codes: 0 done; 1 a conformance check failed; 2 a wrong argument; 3 a run diverged; 4
+    a file or folder could not be read or written; 130 and 143 stopped by Ctrl-C or SIGTERM after
+    saving.
     """
 
 

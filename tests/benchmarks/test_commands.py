@@ -142,6 +142,17 @@ def test_a_run_that_diverges_says_so_by_its_exit_code(run: Run):
     assert "diverged: seed 0" in output
 
 
+@pytest.mark.parametrize("command", [["train", "digits/convnet-ss"], ["reproduce", "digits"]])
+def test_a_folder_that_cannot_be_written_is_one_message(
+    run: Run, tmp_path: Path, command: list[str]
+):
+    (tmp_path / "file").write_text("not a folder")
+    code, _, complaint = run(*command, "--out", str(tmp_path / "file" / "run"))
+    assert code == 4
+    assert str(tmp_path / "file") in complaint
+    assert "Traceback" not in complaint
+
+
 def test_reproduce_refuses_a_folder_that_holds_something_else(run: Run, tmp_path: Path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "text").write_text("precious")
