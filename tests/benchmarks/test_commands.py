@@ -123,6 +123,20 @@ def test_a_run_is_not_begun_over_or_mixed_with_another(run: Run, tmp_path: Path)
     assert (tmp_path / "mine" / "record.json").read_bytes() == before
 
 
+def test_a_run_is_not_resumed_on_another_engine(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run("train", "digits/convnet-ss", "--out", "mine", *TINY)
+    path = tmp_path / "mine" / "record.json"
+    record = json.loads(path.read_text()) | {"backend": "keras", "engine": "jax"}
+    path.write_text(json.dumps(record))
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    resumed = ("train", "digits/convnet-ss", "--resume", "--backend", "keras", "--out", "mine")
+    code, _, complaint = run(*resumed, *TINY)
+    assert code == 2
+    assert "same engine, but it has 'jax', not 'tensorflow'" in complaint
+
+
 def test_overrides_are_in_the_record(run: Run, tmp_path: Path):
     run("train", "digits/convnet-ss", "--out", "mine", *TINY)
     record = json.loads((tmp_path / "mine" / "record.json").read_text())
