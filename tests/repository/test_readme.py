@@ -62,7 +62,7 @@ def test_every_command_of_the_readme_runs_as_printed(checkout: Path) -> None:
         run_as_a_new_user(["bash", "-euo", "pipefail", "-c", command], checkout)
 
 
-def test_every_python_example_of_the_readme_runs_after_its_first_command(checkout: Path) -> None:
+def test_every_python_example_of_the_readme_runs_after_its_commands(checkout: Path) -> None:
     examples = code_blocks("python")
     assert examples
     for example in examples:
