@@ -5,9 +5,10 @@ from fnmatch import fnmatchcase
 
 import keras
 
+from antiparallel.keras.attachment import attachment
 from antiparallel.keras.bypass import hidden_layers
 from antiparallel.keras.inventory import Found, weight_layers
-from antiparallel.keras.layers import FEEDBACK_LAYERS, FeedbackLayer, attachment
+from antiparallel.keras.layers import FEEDBACK_LAYERS, FeedbackLayer
 from antiparallel.spec import Backprop, Rule, Scale, SpecError, UnsupportedError, as_rule
 from antiparallel.spec.draws import require_word
 

@@ -6,8 +6,9 @@ from typing import get_args
 
 import keras
 
+from antiparallel.keras.attachment import FeedbackState
 from antiparallel.keras.bypass import bypassed_layers
-from antiparallel.keras.layers import FEEDBACK_LAYERS, FeedbackLayer, FeedbackState
+from antiparallel.keras.layers import FEEDBACK_LAYERS, FeedbackLayer
 from antiparallel.keras.layout import SEPARABLE, WeightLayer, kernels
 from antiparallel.spec import UnsupportedError
 

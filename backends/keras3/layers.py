@@ -6,10 +6,8 @@ the layer sends to its input is computed with B.
 """
 
 import inspect
-import random
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import numpy as np
 from keras import layers, ops
@@ -17,16 +15,22 @@ from keras.saving import register_keras_serializable
 from numpy.typing import NDArray
 
 from antiparallel.keras import functional
+from antiparallel.keras.attachment import (
+    Attachment,
+    FeedbackState,
+    Seed,
+    attachment,
+    state_name,
+    stream_of,
+)
 from antiparallel.keras.engines import engine
-from antiparallel.keras.feedback import Feedback, matrix_of, rounded_scale
+from antiparallel.keras.feedback import Feedback, matrix_of
 from antiparallel.keras.layout import Kernel, WeightLayer, draw_like, kernels
 from antiparallel.spec import (
     Backprop,
-    FeedbackAlignment,
     Rule,
     Scale,
     SignSymmetry,
-    SpecError,
     UnsupportedError,
     as_rule,
     feedback_scale,
@@ -34,107 +38,7 @@ from antiparallel.spec import (
 from antiparallel.spec import (
     Dense as DenseGeometry,
 )
-from antiparallel.spec.draws import Purpose, require_word
-
-Seed: TypeAlias = int | tuple[int, int] | list[int] | None
-
-
-@dataclass(frozen=True)
-class Attachment:
-    """A rule worked out for one layer, ready to be attached to it.
-
-    Args:
-        rule: The rule.
-        scale: What lambda is, as it was asked for.
-        stream: The seed and the layer index that its draws are keyed by.
-        feedback_scale: lambda of each of the layer's kernels.
-    """
-
-    rule: Rule
-    scale: Scale
-    stream: tuple[int, int]
-    feedback_scale: Mapping[str, float]
-
-
-def attachment(layer: WeightLayer, rule: Rule | str, scale: Scale, seed: Seed) -> Attachment:
-    """Work out a rule for a built layer, which stays as it is.
-
-    Args:
-        layer: The layer.
-        rule: A rule or its name.
-        scale: What lambda is.
-        seed: A seed, a pair (seed, layer index), or None for one from Python's generator, which
-            ``keras.utils.set_random_seed`` seeds.
-
-    Raises:
-        SpecError: An argument is not allowed.
-        UnsupportedError: The layer is not built, or no dense layer.
-    """
-    rule = as_rule(rule)
-    lambdas = {kernel.name: feedback_scale(kernel.geometry, scale) for kernel in kernels(layer)}
-    return Attachment(rule, scale, _stream(rule, seed), lambdas)
-
-
-class FeedbackState(layers.Layer):
-    """What a rule keeps beside the weights, in a layer of its own.
-
-    So the weight layer's own variables, and with them the places in a file of weights, are
-    those of Keras's layer.
-
-    Args:
-        owner: The layer whose rule it is.
-        attachment: The rule.
-    """
-
-    def __init__(self, owner: "FeedbackLayer", attachment: Attachment) -> None:
-        super().__init__(name="feedback_state", dtype=owner.dtype_policy)
-        self.entry = _state_name(attachment.rule)
-        self.stream = attachment.stream
-        self.counts: dict[str, int] = {}
-        self.matrices: dict[str, Any] = {}
-        for number, kernel in enumerate(kernels(cast(WeightLayer, owner))):
-            if self.entry == "feedback_stream":
-                self.counts[kernel.name] = 0
-            elif self.entry:
-                self.matrices[kernel.name] = self.add_weight(
-                    name=f"{kernel.name}_{self.entry}",
-                    shape=kernel.shape,
-                    initializer=_Initial(owner, kernel, number, attachment),
-                    dtype=owner.variable_dtype,
-                    trainable=False,
-                )
-        self.built = True
-
-    def save_own_variables(self, store: Any) -> None:
-        """Save each matrix by its name, or the seed, the index and the counts."""
-        if self.entry == "feedback_stream":
-            store[self.entry] = np.array([*self.stream, *self.counts.values()], np.uint64)
-        for name, matrix in self.matrices.items():
-            store[f"{name}_{self.entry}"] = matrix
-
-    def load_own_variables(self, store: Any) -> None:
-        """Load what was saved; a file of a model without rules changes nothing.
-
-        Raises:
-            SpecError: The state is another rule's or does not fit.
-        """
-        found = {key: np.asarray(store[key]) for key in store.keys()}  # noqa: SIM118 - no dict
-        if not found:
-            return
-        shapes = {f"{name}_{self.entry}": tuple(m.shape) for name, m in self.matrices.items()}
-        if self.entry == "feedback_stream":
-            shapes = {self.entry: (2 + len(self.counts),)}
-        if {key: array.shape for key, array in found.items()} != shapes:
-            raise SpecError(
-                f"Expected the rule's state, of shapes {shapes}. "
-                f"Received: shapes={ {key: array.shape for key, array in found.items()} }"
-            )
-        if self.entry == "feedback_stream":
-            seed, index, *counts = (int(number) for number in found[self.entry])
-            self.stream = (seed, index)
-            self.counts = dict(zip(self.counts, counts, strict=True))
-        for name, matrix in self.matrices.items():
-            matrix.assign(found[f"{name}_{self.entry}"])
+from antiparallel.spec.draws import Purpose
 
 
 class FeedbackLayer(layers.Layer):
@@ -164,7 +68,7 @@ class FeedbackLayer(layers.Layer):
     ) -> None:
         rule = as_rule(rule)
         feedback_scale(DenseGeometry(1, 1), scale)  # refuses what is none
-        stream = _stream(rule, seed)
+        stream = stream_of(rule, seed)
         super().__init__(*args, **kwargs)
         self.rule, self.scale, self.stream = rule, scale, stream
         self.feedback_state = None
@@ -184,7 +88,7 @@ class FeedbackLayer(layers.Layer):
         locked = self._tracker.locked  # a built layer takes no new state, as under enable_lora
         self._tracker.unlock()
         try:
-            kept = _state_name(attachment.rule)
+            kept = state_name(attachment.rule)
             self.feedback_state = FeedbackState(self, attachment) if kept else None
         finally:
             if locked:
@@ -469,61 +373,10 @@ FEEDBACK_LAYERS: dict[type[layers.Layer], type[FeedbackLayer]] = {
 """The layer with a rule for each plain one."""
 
 
-class _Initial:
-    """The start of what never changes: B for feedback alignment, M for ``ss-fixed``.
-
-    Keras calls it when it makes the variable, which may be after the layer was built.
-    """
-
-    def __init__(
-        self, owner: FeedbackLayer, kernel: Kernel, number: int, attachment: Attachment
-    ) -> None:
-        self.owner, self.kernel, self.number, self.attachment = owner, kernel, number, attachment
-
-    def __call__(self, shape: Any, dtype: Any = None) -> Any:
-        rule, scale = self.attachment.rule, self.attachment.feedback_scale[self.kernel.name]
-        if rule == FeedbackAlignment(start="sign"):
-            weight = engine.as_tensor(getattr(self.owner, self.kernel.name))
-            return engine.sign(weight) * rounded_scale(scale, weight.dtype)
-        seed, index = self.attachment.stream
-        numbers = draw_like(
-            self.kernel,
-            str(dtype),
-            scale,
-            seed=seed,
-            index=index + self.number,
-            purpose=Purpose.FEEDBACK,
-        )
-        numbers = np.abs(numbers) if isinstance(rule, SignSymmetry) else numbers
-        return ops.convert_to_tensor(numbers, dtype=dtype)
-
-
-def _state_name(rule: Rule) -> str:
-    """Return what the rule keeps, empty if it keeps nothing."""
-    if isinstance(rule, FeedbackAlignment):
-        return "feedback"
-    if isinstance(rule, Backprop):
-        return ""
-    return {"uniform": "", "fixed": "magnitude", "batch": "feedback_stream"}[rule.magnitude]
-
-
 def _numbered(layer: FeedbackLayer, name: str) -> tuple[int, Kernel]:
     """Return a kernel of a layer and its place among the layer's kernels."""
     found = enumerate(kernels(cast(WeightLayer, layer)))
     return next((number, kernel) for number, kernel in found if kernel.name == name)
-
-
-def _stream(rule: Rule, seed: Seed) -> tuple[int, int]:
-    if seed is None:
-        draws = rule.name in ("fa", "ss-fixed", "ss-batch")
-        # A rule without draws leaves Python's generator alone.
-        seed = random.randrange(2**63) if draws else 0
-    stream = tuple(seed) if isinstance(seed, tuple | list) else (seed, 0)
-    if len(stream) != 2:
-        raise SpecError(f"Expected seed as a number or (seed, index). Received: seed={seed!r}")
-    require_word("seed", stream[0])
-    require_word("index", stream[1])
-    return stream
 
 
 def _with_rule_arguments(plain: type[layers.Layer]) -> inspect.Signature:

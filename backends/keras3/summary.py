@@ -5,8 +5,9 @@ from math import prod
 
 import keras
 
+from antiparallel.keras.attachment import FeedbackState
 from antiparallel.keras.inventory import Found, named_layers, weight_layers
-from antiparallel.keras.layers import FeedbackLayer, FeedbackState
+from antiparallel.keras.layers import FeedbackLayer
 from antiparallel.keras.layout import kernels
 from antiparallel.spec import Backprop
 

@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from antiparallel.spec import (
-    Conv,
-    ConvTranspose,
-    Dense,
     Geometry,
     Rule,
     Scale,
@@ -32,43 +29,10 @@ from antiparallel.spec.contract import (
 from antiparallel.spec.diagnostics import diagnose
 from antiparallel.spec.draws import Purpose
 from antiparallel.spec.layers import require_input, require_parameters
-from antiparallel.torch import layers as ap
 from antiparallel.torch.attachment import attachment
 from antiparallel.torch.layout import draw_like, from_canonical, to_canonical
 from antiparallel.torch.optimizers import SGD
-
-_CONVOLUTIONS = {1: ap.Conv1d, 2: ap.Conv2d, 3: ap.Conv3d}
-_TRANSPOSED = {1: ap.ConvTranspose1d, 2: ap.ConvTranspose2d, 3: ap.ConvTranspose3d}
-
-
-class PaddedLayer(nn.Module):
-    """A layer with the padding that its geometry asks for.
-
-    Torch's layers pad both ends alike; where the ends differ, zeros are added before the layer,
-    or the output of a transposed convolution is cut after it, as a user would do.
-    """
-
-    def __init__(self, geometry: Geometry, dtype: torch.dtype, bias: bool = True) -> None:
-        super().__init__()
-        self.geometry = geometry
-        self.ends_differ = not isinstance(geometry, Dense) and _numbers(geometry) is None
-        self.layer: Any = _plain_backprop_layer(geometry, dtype, bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the layer's output with its padding."""
-        self.geometry.output_shape(tuple(x.shape))  # raises SpecError for an x that does not fit
-        if not self.ends_differ:
-            out: Tensor = self.layer(x)
-            return out
-        if isinstance(self.geometry, Conv):
-            pads = self.geometry.pads(tuple(x.shape[2:]))
-            padded: Tensor = self.layer(F.pad(x, [n for pair in reversed(pads) for n in pair]))
-            return padded
-        assert isinstance(self.geometry, ConvTranspose)
-        y: Tensor = self.layer(x)
-        for axis, (before, after) in enumerate(self.geometry.pads(), start=2):
-            y = y.narrow(axis, before, y.shape[axis] - before - after)
-        return y
+from antiparallel.torch.padded_layer import PaddedLayer, backprop_layer
 
 
 class TorchLayer:
@@ -227,7 +191,7 @@ class TorchBackend:
     ) -> Array:
         """Return the weights that ``initialize`` gives layer number ``index``."""
         lam = feedback_scale(geometry, scale)
-        layer: Any = _plain_backprop_layer(geometry, _tensor(np.empty(0, dtype)).dtype, False)
+        layer: Any = backprop_layer(geometry, _tensor(np.empty(0, dtype)).dtype, False)
         drawn = draw_like(layer, layer.weight, lam, seed=seed, index=index, purpose=Purpose.WEIGHT)
         return _array(to_canonical(layer, drawn))
 
@@ -298,35 +262,6 @@ class TorchBackend:
 
 backend = TorchBackend()
 """What the entry point ``antiparallel.backends`` names ``torch``."""
-
-
-def _plain_backprop_layer(geometry: Geometry, dtype: torch.dtype, bias: bool) -> Any:
-    options: dict[str, Any] = {"bias": bias, "dtype": dtype, "rule": "bp"}
-    if isinstance(geometry, Dense):
-        return ap.Linear(geometry.n_in, geometry.n_out, **options)
-    options |= {
-        "stride": geometry.strides,
-        "dilation": geometry.dilations,
-        "groups": geometry.groups,
-        "padding": _numbers(geometry) or 0,
-    }
-    shape = (geometry.n_in, geometry.n_out, geometry.kernel)
-    if isinstance(geometry, Conv):
-        return _CONVOLUTIONS[geometry.rank](*shape, **options)
-    return _TRANSPOSED[geometry.rank](*shape, output_padding=geometry.output_paddings, **options)
-
-
-def _numbers(geometry: Conv | ConvTranspose) -> str | tuple[int, ...] | None:
-    """Return the padding as torch's layers take it; None if they cannot."""
-    if geometry.padding == "valid":
-        return (0,) * geometry.rank
-    if geometry.padding == "same":
-        # Under stride 1 it depends on the kernel only; torch warns where the ends differ.
-        spans = [d * (k - 1) for d, k in zip(geometry.dilations, geometry.kernel, strict=True)]
-        fits = set(geometry.strides) == {1} and not any(span % 2 for span in spans)
-        return "same" if fits else None
-    pads = geometry.pads((1,) * geometry.rank) if isinstance(geometry, Conv) else geometry.pads()
-    return tuple(a for a, _ in pads) if all(a == b for a, b in pads) else None
 
 
 def _require_labels(labels: NDArray[np.int64], logits: Tensor) -> None:
