@@ -66,7 +66,8 @@ class Taps:
 
     def matrices(self, weight: Array, tap: tuple[int, ...]) -> Array:
         """Return a tap's weights, ``(groups, out, in)``."""
-        chosen = weight[(slice(None), slice(None), *tap)]
+        places: tuple[Any, ...] = (slice(None), slice(None), *tap)
+        chosen: Array = weight[places]
         return chosen.reshape(self.geometry.groups, -1, chosen.shape[1])
 
     def unpadded(self, x: Array) -> Array:
@@ -106,7 +107,8 @@ def backward(
         saw = padded[seen]
         flat = (array.reshape(*array.shape[:3], prod(taps.sizes)) for array in (arriving, saw))
         found = np.einsum("bgox,bgix->goi", *flat)
-        gradient[(slice(None), slice(None), *tap)] = found.reshape(gradient.shape[:2])
+        places: tuple[Any, ...] = (slice(None), slice(None), *tap)
+        gradient[places] = found.reshape(gradient.shape[:2])
     return taps.unpadded(sent), gradient
 
 
@@ -290,7 +292,8 @@ def _loss_and_gradients(
         if isinstance(layer, ExampleLayer):
             number -= 1
             error, weight, bias = layer.backward(x, error)
-            gradients |= {f"{number}.weight": weight, f"{number}.bias": bias}
+            found = {f"{number}.weight": weight, f"{number}.bias": bias}
+            gradients |= {name: value for name, value in found.items() if value is not None}
         else:
             error = error * (x > 0) if layer == "relu" else error.reshape(x.shape)
     return loss, gradients
