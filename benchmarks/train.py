@@ -62,10 +62,9 @@ def train(
         engine=engine_of(backend),
     )
     dataset = DATASETS[recipe.tier]()
-    if recipe.batch_size > len(dataset.train.labels):
+    if recipe.batch_size > dataset.train_size:
         raise SpecError(
-            f"Expected batch_size <= {len(dataset.train.labels)}. "
-            f"Received: batch_size={recipe.batch_size}"
+            f"Expected batch_size <= {dataset.train_size}. Received: batch_size={recipe.batch_size}"
         )
     folder = RunFolder(out)
     record = _recorded(folder, wanted, resume)

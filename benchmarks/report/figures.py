@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from antiparallel.benchmarks.data import DATASETS
+from antiparallel.benchmarks.data import digits
 from antiparallel.benchmarks.report.comparison import Comparison
 from antiparallel.benchmarks.report.results import Experiment, SettingResult
 
@@ -205,7 +205,7 @@ def _diagnostic(axes: Axes, result: SettingResult, name: str, shift: float) -> N
 
 def _pictures(experiment: Experiment) -> Figure:
     """Draw the pictures that were misclassified most, and each setting's answer to them."""
-    held_out = DATASETS[experiment.tier]().validation
+    held_out = digits().validation
     answers = np.array([run.predictions for run in experiment.records])
     wrong = (answers != held_out.labels).mean(0)
     chosen = np.argsort(-wrong, kind="stable")[:PICTURES]
@@ -224,7 +224,7 @@ def _pictures(experiment: Experiment) -> Figure:
         x, truth = 1.7 + 0.88 * column, int(held_out.labels[picture])
         axes.text(x, 0.6, str(truth), ha="center", va="center", fontweight="bold", fontsize=12)
         axes.imshow(
-            held_out.images[picture, 0], cmap="gray_r", extent=(x - 0.38, x + 0.38, 1.58, 0.82)
+            held_out.images[picture, ..., 0], cmap="gray_r", extent=(x - 0.38, x + 0.38, 1.58, 0.82)
         )
         for row, result in enumerate(rows):
             _answer(axes, x, 1.86 + 0.32 * row, result.runs[seed].predictions[picture], truth)
@@ -250,7 +250,7 @@ def _answer(axes: Axes, x: float, y: float, answer: int, truth: int) -> None:
 
 def _floor(experiment: Experiment) -> float:
     """Return half of the smallest error that is not zero, in percent: one picture's."""
-    return 50 / len(DATASETS[experiment.tier]().validation.labels)
+    return 50 / len(experiment.records[0].predictions)
 
 
 def _seeds(experiment: Experiment) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import antiparallel.keras as ap
-from antiparallel.benchmarks.data import DATASETS, Batch
+from antiparallel.benchmarks.data import DATASETS, Batch, Dataset
 from antiparallel.benchmarks.models import ConvNet
 from antiparallel.benchmarks.models.keras3 import build as build_model
 from antiparallel.benchmarks.recipes import Recipe
@@ -26,12 +26,15 @@ class KerasStepper:
 
     Args:
         model: The model, converted, initialised and compiled.
+        dataset: Its pictures, for their mean and deviation.
         device: Where it is, in the words of ``keras.device``.
         threads: CPU threads that the engine uses.
     """
 
-    def __init__(self, model: keras.Model, device: str, threads: str) -> None:
+    def __init__(self, model: keras.Model, dataset: Dataset, device: str, threads: str) -> None:
         self._model = model
+        self._mean = np.array(dataset.mean, np.float32)
+        self._deviation = np.array(dataset.deviation, np.float32)
         self._device = device
         self._threads = threads
 
@@ -44,7 +47,9 @@ class KerasStepper:
         with keras.device(self._device):
             for images, labels in batches:
                 self._model.reset_metrics()  # they are means over all batches since
-                found = self._model.train_on_batch(_last(images), labels, return_dict=True)
+                found = self._model.train_on_batch(
+                    self._standardised(images), labels, return_dict=True
+                )
                 totals["examples"] += len(labels)
                 totals["loss"] += float(found["loss"]) * len(labels)
                 totals["error"] += round((1 - float(found["accuracy"])) * len(labels))
@@ -55,7 +60,7 @@ class KerasStepper:
         totals, predictions = {"loss": 0.0, "error": 0.0}, []
         with keras.device(self._device):
             for images, labels in batches:
-                logits = self._model.predict_on_batch(_last(images))
+                logits = self._model.predict_on_batch(self._standardised(images))
                 answers = logits.argmax(1)
                 totals["loss"] += _cross_entropy(logits, labels)
                 totals["error"] += float((answers != labels).sum())
@@ -95,6 +100,9 @@ class KerasStepper:
             "threads": self._threads,
         }
 
+    def _standardised(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return (images.astype(np.float32) - self._mean) / self._deviation
+
     def _parts(self) -> Iterator[tuple[str, Any]]:
         """Yield whatever keeps variables, each under a name of its own."""
         for layer in self._model.layers:
@@ -108,7 +116,7 @@ def build(recipe: Recipe, seed: int) -> KerasStepper:
     """Build the recipe's model, converted and initialised by the specification."""
     threads = _set_threads(recipe.threads)
     dataset = DATASETS[recipe.tier]()
-    channels = dataset.train.images.shape[1]
+    channels = len(dataset.mean)
     with _on(recipe.device):
         model = build_model(ConvNet(channels, dataset.classes, recipe.depth, recipe.width))
         model = ap.convert(
@@ -126,7 +134,7 @@ def build(recipe: Recipe, seed: int) -> KerasStepper:
             # XLA takes longer to compile than such small networks take to train; JAX has no other.
             jit_compile="auto" if ENGINE == "jax" else False,
         )
-    return KerasStepper(model, recipe.device, threads)
+    return KerasStepper(model, dataset, recipe.device, threads)
 
 
 def _on(device: str) -> Any:
@@ -175,11 +183,6 @@ def _engine_version() -> str:
         return version(distribution)
     except ModuleNotFoundError:
         return version(ENGINE)
-
-
-def _last(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return pictures with channels last: TensorFlow convolves them in no other way on CPUs."""
-    return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
 
 
 def _array(value: Any) -> NDArray[Any]:

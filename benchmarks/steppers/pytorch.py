@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import antiparallel.torch as ap
-from antiparallel.benchmarks.data import DATASETS, Batch
+from antiparallel.benchmarks.data import DATASETS, Batch, Dataset
 from antiparallel.benchmarks.models import ConvNet
 from antiparallel.benchmarks.models.pytorch import build as build_model
 from antiparallel.benchmarks.recipes import Recipe
@@ -24,12 +24,21 @@ class PyTorchStepper:
     Args:
         model: The model, converted and initialised.
         optimizer: Its optimizer.
+        dataset: Its pictures, for their mean and deviation.
         device: Where they are.
     """
 
-    def __init__(self, model: torch.nn.Module, optimizer: ap.SGD, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        optimizer: ap.SGD,
+        dataset: Dataset,
+        device: torch.device,
+    ) -> None:
         self._model = model
         self._optimizer = optimizer
+        self._mean = torch.tensor(dataset.mean, device=device)
+        self._deviation = torch.tensor(dataset.deviation, device=device)
         self._device = device
 
     def train(
@@ -103,8 +112,9 @@ class PyTorchStepper:
         return {"torch": torch.__version__, "device": device, "threads": threads}
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        images, labels = torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
-        return images.to(self._device), labels.to(self._device)
+        images = torch.from_numpy(batch.images).to(self._device)
+        standardised = (images.float() - self._mean) / self._deviation
+        return standardised.permute(0, 3, 1, 2), torch.from_numpy(batch.labels).to(self._device)
 
 
 def build(recipe: Recipe, seed: int) -> PyTorchStepper:
@@ -112,7 +122,7 @@ def build(recipe: Recipe, seed: int) -> PyTorchStepper:
     torch.set_num_threads(recipe.threads)
     device = _device(recipe.device)
     dataset = DATASETS[recipe.tier]()
-    channels = dataset.train.images.shape[1]
+    channels = len(dataset.mean)
     model = build_model(ConvNet(channels, dataset.classes, recipe.depth, recipe.width))
     ap.convert(model, rule=recipe.rule, overrides=recipe.overrides, scale=recipe.scale, seed=seed)
     ap.initialize(model, scale=recipe.scale, seed=seed)
@@ -123,7 +133,7 @@ def build(recipe: Recipe, seed: int) -> PyTorchStepper:
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
     )
-    return PyTorchStepper(model, optimizer, device)
+    return PyTorchStepper(model, optimizer, dataset, device)
 
 
 def _device(name: str) -> torch.device:

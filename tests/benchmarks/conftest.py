@@ -76,7 +76,8 @@ class SoftmaxRegression:
         return {"device": "numpy"}
 
     def _forward(self, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        inputs = batch.images.reshape(len(batch.labels), -1).astype(np.float64)
+        pixels = batch.images.reshape(len(batch.labels), -1)
+        inputs = (pixels - digits().mean[0]) / digits().deviation[0]
         logits = inputs @ self.weight.T
         shifted = np.exp(logits - logits.max(1, keepdims=True))
         probabilities = shifted / shifted.sum(1, keepdims=True)

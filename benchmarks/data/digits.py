@@ -1,57 +1,53 @@
-"""The pictures, in an order that is a pure function of (seed, epoch).
-
-Batches are NumPy arrays, so that every backend sees the same pixels in the same order.
-"""
+"""The handwritten digits inside scikit-learn."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
+from antiparallel.benchmarks.data.batches import Batch
+from antiparallel.benchmarks.data.order import order
+
 _SPLIT_SEED = 2019
-_ORDER_PURPOSE = 16  # apart from the specification's purposes, which are below 16
 
 VALIDATION_PER_CLASS = 40
 """Validation pictures of each digit: 400 in all. The other 1,397 are for training."""
 
 
-class Batch(NamedTuple):
-    """Pictures and what they show.
-
-    Args:
-        images: ``(batch, channels, height, width)``, float32, standardised.
-        labels: ``(batch,)``, int64.
-    """
-
-    images: NDArray[np.float32]
-    labels: NDArray[np.int64]
-
-
-class Dataset(NamedTuple):
-    """A data set with its fixed split.
+@dataclass(frozen=True)
+class Pictures:
+    """A small data set in memory; see ``Dataset``.
 
     Args:
         train: Training pictures.
         validation: Validation pictures.
         classes: Number of classes.
+        mean: Mean of each channel of the training pictures.
+        deviation: Standard deviation of each channel of the training pictures.
     """
 
     train: Batch
     validation: Batch
     classes: int
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    @property
+    def train_size(self) -> int:
+        """The number of training pictures."""
+        return len(self.train.labels)
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Return the number of whole batches in an epoch."""
-        return len(self.train.labels) // batch_size
+        return self.train_size // batch_size
 
     def train_batches(
         self, *, seed: int, epoch: int, start: int, stop: int, batch_size: int
     ) -> Iterator[Batch]:
         """Yield an epoch's batches number ``start`` to ``stop - 1``."""
-        permutation = order(len(self.train.labels), seed=seed, epoch=epoch)
+        permutation = order(self.train_size, seed=seed, epoch=epoch)
         for step in range(start, stop):
             chosen = permutation[step * batch_size : (step + 1) * batch_size]
             yield Batch(self.train.images[chosen], self.train.labels[chosen])
@@ -63,26 +59,12 @@ class Dataset(NamedTuple):
             yield Batch(images[start : start + batch_size], labels[start : start + batch_size])
 
 
-def order(size: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the order in which an epoch shows the training pictures.
-
-    The order sorts one raw 64-bit Philox word per picture, so that it depends neither on what
-    was drawn before nor on the NumPy release.
-    """
-    generator = np.random.Philox(
-        key=np.array([seed, epoch], dtype=np.uint64),
-        counter=np.array([0, 0, _ORDER_PURPOSE, 0], dtype=np.uint64),
-    )
-    return np.argsort(generator.random_raw(size), kind="stable")
-
-
 @cache
-def digits() -> Dataset:
+def digits() -> Pictures:
     """Return the 1,797 handwritten 8x8 digits that scikit-learn contains.
 
     The split is stratified and the same for every seed: of each digit, the
     ``VALIDATION_PER_CLASS`` pictures that come first in a fixed random order are for validation.
-    Pixels are standardised by the mean and deviation of the training pictures.
 
     References:
         E. Alpaydin and C. Kaynak (1998), Optical Recognition of Handwritten Digits, UCI.
@@ -94,14 +76,11 @@ def digits() -> Dataset:
         [shuffled[labels[shuffled] == digit][:VALIDATION_PER_CLASS] for digit in range(10)]
     )
     training = np.setdiff1d(np.arange(len(labels)), held_out)
-    mean, deviation = source.images[training].mean(), source.images[training].std()
-    images = ((source.images - mean) / deviation).astype(np.float32)[:, None]
-    return Dataset(
+    images = source.images.astype(np.uint8)[..., None]
+    return Pictures(
         train=Batch(images[training], labels[training]),
         validation=Batch(images[held_out], labels[held_out]),
         classes=10,
+        mean=(float(images[training].mean()),),
+        deviation=(float(images[training].std()),),
     )
-
-
-DATASETS = {"digits": digits}
-"""What loads each tier's pictures."""

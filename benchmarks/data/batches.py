@@ -1,0 +1,60 @@
+"""What the training loop and the steppers know of pictures."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Batch(NamedTuple):
+    """Pictures and what they show.
+
+    Whole numbers, so that every backend gets the same pixels; a stepper standardises them where
+    it computes, by the data set's mean and deviation.
+
+    Args:
+        images: ``(batch, height, width, channels)``, uint8.
+        labels: ``(batch,)``, int64.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+class Dataset(Protocol):
+    """A data set with its fixed split."""
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        ...
+
+    @property
+    def train_size(self) -> int:
+        """The number of training pictures."""
+        ...
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """The mean of each channel, in the units of the pixels."""
+        ...
+
+    @property
+    def deviation(self) -> tuple[float, ...]:
+        """The standard deviation of each channel, in the units of the pixels."""
+        ...
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Return the number of whole batches in an epoch."""
+        ...
+
+    def train_batches(
+        self, *, seed: int, epoch: int, start: int, stop: int, batch_size: int
+    ) -> Iterator[Batch]:
+        """Yield an epoch's batches number ``start`` to ``stop - 1``."""
+        ...
+
+    def validation_batches(self, batch_size: int) -> Iterator[Batch]:
+        """Yield all validation pictures in their order; the last batch may be smaller."""
+        ...
