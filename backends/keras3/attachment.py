@@ -139,7 +139,7 @@ class _Initial:
         rule, scale = self.attachment.rule, self.attachment.feedback_scale[self.kernel.name]
         if rule == FeedbackAlignment(start="sign"):
             weight = engine.as_tensor(getattr(self.owner, self.kernel.name))
-            return engine.sign(weight) * rounded_scale(scale, weight.dtype)
+            return engine.signed(weight, rounded_scale(scale, weight.dtype))
         seed, index = self.attachment.stream
         numbers = draw_like(
             self.kernel,

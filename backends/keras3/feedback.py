@@ -144,7 +144,7 @@ def send_back(y: Any, x: Any, feedback: Feedback, operation: Operation) -> Any:
         # Under a mixed policy the error comes in the output's dtype.
         return operation.input_gradient(error, ops.cast(made, error.dtype), like)
 
-    return engine.send_back(y, x, arrays, input_gradient)
+    return engine.send_back(y, x, arrays, input_gradient, drawn=callable(magnitude))
 
 
 def matrix_of(feedback: Feedback) -> Any:
@@ -153,10 +153,10 @@ def matrix_of(feedback: Feedback) -> Any:
     if magnitude is None:
         return matrix
     if isinstance(magnitude, float):
-        return engine.sign(matrix) * rounded_scale(magnitude, matrix.dtype)
+        return engine.signed(matrix, rounded_scale(magnitude, matrix.dtype))
     if callable(magnitude):
         magnitude = engine.draw_on_host(magnitude, matrix)
-    return engine.sign(matrix) * ops.cast(magnitude, matrix.dtype)
+    return engine.signed(matrix, ops.cast(magnitude, matrix.dtype))
 
 
 def rounded_scale(scale: float, dtype: Any) -> float:

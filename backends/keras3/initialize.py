@@ -63,7 +63,7 @@ def initialize(
             assert layer.feedback_state is not None
             weight = engine.as_tensor(variable)
             own = rounded_scale(layer.feedback_scale[kernel.name], weight.dtype)
-            layer.feedback_state.matrices[kernel.name].assign(engine.sign(weight) * own)
+            layer.feedback_state.matrices[kernel.name].assign(engine.signed(weight, own))
     return model
 
 

@@ -89,7 +89,7 @@ class SGD(optimizers.Optimizer):
         before = engine.as_tensor(variable)
         d = ops.cast(gradient, variable.dtype)
         if self.batch_manhattan:
-            d = engine.sign(d)
+            d = engine.signed(d)
         if self.coupled_weight_decay:
             d = d + self.coupled_weight_decay * before
         if self.momentum:
@@ -119,8 +119,8 @@ def _keep_signs(before: Any, moved: Any) -> Any:
     # Where nothing is subtracted, an engine that takes subnormal numbers for 0 would lose them.
     after = ops.where(ops.equal(moved, 0), before, before - moved)
     bound = ops.full_like(before, _sign_bound(before.dtype))
-    crossed = ops.less_equal(engine.sign(before) * engine.sign(after), 0)
-    stopped = ops.where(engine.sign(before) < 0, -bound, bound)
+    crossed = ops.less_equal(engine.signed(before) * engine.signed(after), 0)
+    stopped = ops.where(engine.signed(before) < 0, -bound, bound)
     return ops.where(crossed, stopped, after)
 
 

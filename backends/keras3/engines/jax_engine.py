@@ -30,6 +30,8 @@ def send_back(
     x: Any,
     arrays: Sequence[Any],
     input_gradient: Callable[..., Any],
+    *,
+    drawn: bool,
 ) -> Any:
     """Return y such that the error that arrives at it is sent to x through B.
 
@@ -39,6 +41,7 @@ def send_back(
         arrays: What B is made of.
         input_gradient: Returns the error for x: ``input_gradient(error, like, *arrays)``, like
             having x's shape and dtype.
+        drawn: Whether it draws. What nobody takes is left out here by the compiler, draws are not.
     """
     like = jax.ShapeDtypeStruct(x.shape, x.dtype)
 
@@ -99,11 +102,14 @@ def as_tensor(x: Any) -> Any:
     return keras.ops.convert_to_tensor(x)
 
 
-def sign(x: Any) -> Any:
-    """Return the sign, NaN for NaN; of subnormal numbers too, which arithmetic here takes for 0."""
-    bits = jax.lax.bitcast_convert_type(x, f"int{8 * x.dtype.itemsize}")
-    signs = jnp.sign(jnp.where(bits == jnp.iinfo(bits.dtype).min, 0, bits)).astype(x.dtype)
-    return jnp.where(jnp.isnan(x), x, signs)
+def signed(weight: Any, magnitude: Any = 1.0) -> Any:
+    """Return ``magnitude * sign(weight)``, the sign of NaN being NaN (clause R7).
+
+    By the bits, because arithmetic here takes subnormal numbers for 0.
+    """
+    bits = jax.lax.bitcast_convert_type(weight, f"int{8 * weight.dtype.itemsize}")
+    signs = jnp.sign(jnp.where(bits == jnp.iinfo(bits.dtype).min, 0, bits)).astype(weight.dtype)
+    return jnp.where(jnp.isnan(weight), weight, signs) * magnitude
 
 
 def draw_on_host(draw: Callable[[], np.ndarray[Any, Any]], like: Any) -> Any:

@@ -4,6 +4,7 @@
 ``torch.autograd.Function`` itself.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,6 +32,8 @@ def send_back(
     x: Tensor,
     arrays: Sequence[Tensor],
     input_gradient: Callable[..., Tensor],
+    *,
+    drawn: bool,
 ) -> Tensor:
     """Return y such that the error that arrives at it is sent to x through B.
 
@@ -40,7 +43,11 @@ def send_back(
         arrays: What B is made of.
         input_gradient: Returns the error for x: ``input_gradient(error, like, *arrays)``, like
             having x's shape and dtype.
+        drawn: Whether it draws, which it must at every backward pass, also when nobody takes
+            the error, as at the first layer.
     """
+    if not (x.requires_grad or drawn):
+        return y
     sent: Tensor = _FeedbackOperation.apply(y, x, input_gradient, *arrays)
     return sent
 
@@ -135,9 +142,17 @@ def as_tensor(x: Any) -> Tensor:
     return tensor
 
 
-def sign(x: Tensor) -> Tensor:
-    """Return the sign, NaN for NaN, which torch takes for 0."""
-    return torch.where(x.isnan(), x, x.sign())
+def signed(weight: Tensor, magnitude: float | Tensor = 1.0) -> Tensor:
+    """Return ``magnitude * sign(weight)``, where the sign of NaN is NaN (clause R7).
+
+    Torch's own sign makes NaN zero. So weights are scaled up until all but zeros exceed any
+    magnitude, subnormal ones too, and clipped, in place.
+    """
+    largest = 2.0 ** (math.frexp(torch.finfo(weight.dtype).max)[1] - 1)
+    scaled = weight.mul(largest).mul_(largest)
+    if isinstance(magnitude, Tensor):
+        return F.hardtanh_(scaled, -1, 1).mul_(magnitude)
+    return F.hardtanh_(scaled, -magnitude, magnitude)
 
 
 def draw_on_host(draw: Callable[[], np.ndarray[Any, Any]], like: Tensor) -> Tensor:
