@@ -15,7 +15,7 @@ from antiparallel.benchmarks.loop import Training
 from antiparallel.benchmarks.recipes import RECIPES, Recipe
 from antiparallel.benchmarks.record import Position, Record
 from antiparallel.benchmarks.run_folder import RunFolder
-from antiparallel.benchmarks.stepper import Evaluation, State
+from antiparallel.benchmarks.stepper import Evaluation, State, installed_backends
 from antiparallel.benchmarks.train import never, unwatched
 from antiparallel.spec.contract import Diagnostics
 
@@ -83,6 +83,13 @@ class SoftmaxRegression:
         probabilities = shifted / shifted.sum(1, keepdims=True)
         losses = -np.log(probabilities[np.arange(len(inputs)), batch.labels])
         return inputs, probabilities, losses
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "keras" not in installed_backends():
+        for item in items:
+            if item.get_closest_marker("engine"):
+                item.add_marker(pytest.mark.skip(reason="Keras or its engine is not installed"))
 
 
 @pytest.fixture

@@ -6,14 +6,24 @@ converted torchvision model, and ``keras`` begins there.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_sample_images
 
+EARLY = 5  # steps in which rounding has not grown yet
 STEPS, BATCH, SIZE, LR, MOMENTUM = 20, 6, 48, 1e-4, 0.9
 RULES = ("ss", "fa")
+EPS = float(np.finfo(np.float32).eps)
+SAMPLES = 6
+MUTANTS: dict[str, dict[str, Any]] = {
+    "one layer by backprop": {"overrides": {"layer3.0.conv1": "bp"}},
+    "the shortcuts by backprop": {"overrides": {"*.downsample.0": "bp"}},
+    "the last layer's lambda by another convention": {"scale": "paper"},
+}
+"""Rules that are wrong in one place."""
 
 
 def pictures() -> tuple[np.ndarray, np.ndarray]:
@@ -30,22 +40,38 @@ def pictures() -> tuple[np.ndarray, np.ndarray]:
     return images.reshape(STEPS, BATCH, 3, SIZE, SIZE), labels
 
 
-def torch_run(rule: str, dtype: str, nudge: float) -> dict[str, np.ndarray]:
-    """Return start, logits, first gradients and losses; nudge moves each weight, relatively."""
+def torch_run(
+    rule: str,
+    dtype: str,
+    *,
+    nudged: int = 0,
+    mutant: Mapping[str, Any] | None = None,
+    steps: int = STEPS,
+) -> dict[str, np.ndarray]:
+    """Return start, logits, first gradients and losses.
+
+    Args:
+        rule: The learning rule.
+        dtype: Of weights and arithmetic.
+        nudged: Moves each weight by one of float32's roundings, up or down by chance, which this
+            seeds; 0 moves none.
+        mutant: Arguments that make the conversion a wrong one.
+        steps: Training steps.
+    """
     import torch
     import torchvision
 
     import antiparallel.torch as ap
 
     model = torchvision.models.resnet18(num_classes=2)
-    ap.convert(model, rule=rule, scale="reference-code", seed=5)
+    ap.convert(model, rule=rule, **{"scale": "reference-code", "seed": 5} | dict(mutant or {}))
     ap.initialize(model, scale="reference-code", seed=5)
     model.to(getattr(torch, dtype))
-    chance = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in model.parameters():
-            signs = torch.randint(2, weight.shape, generator=chance) * 2 - 1
-            weight *= 1 + nudge * signs
+    if nudged:
+        chance = torch.Generator().manual_seed(nudged)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight *= 1 + EPS * (torch.randint(2, weight.shape, generator=chance) * 2 - 1)
     start = {name: value.numpy().copy() for name, value in model.state_dict().items()}
     optimizer = ap.SGD(model.parameters(), lr=LR, momentum=MOMENTUM)
     model.eval()
@@ -55,7 +81,7 @@ def torch_run(rule: str, dtype: str, nudge: float) -> dict[str, np.ndarray]:
     found["logits"] = model(images[0]).detach().numpy()
     model.train()
     losses = []
-    for step in range(STEPS):
+    for step in range(steps):
         loss = torch.nn.functional.cross_entropy(model(images[step]), labels[step])
         optimizer.zero_grad()
         loss.backward()
@@ -114,28 +140,44 @@ def keras_run(rule: str, dtype: str, start: dict[str, Any]) -> dict[str, np.ndar
 
 def main() -> None:
     framework, folder = sys.argv[1], Path(sys.argv[2])
+    run_torch(folder) if framework == "torch" else run_keras(folder)
+
+
+def run_torch(folder: Path) -> None:
     for rule in RULES:
         for dtype in ("float32", "float64"):
-            start_path = folder / f"torch-{rule}-{dtype}.npz"
-            if framework == "torch":
-                np.savez(start_path, **torch_run(rule, dtype, 0.0))
-            elif dtype == "float32" or float64_is_supported():
-                found = np.load(start_path)
-                start = {
-                    name.removeprefix("start/"): found[name]
-                    for name in found.files
-                    if name.startswith("start/")
-                }
-                np.savez(folder / f"keras-{rule}-{dtype}.npz", **keras_run(rule, dtype, start))
-        if framework == "torch":
-            nudge = float(np.finfo(np.float32).eps)
-            np.savez(folder / f"nudged-{rule}.npz", **torch_run(rule, "float64", nudge))
+            np.savez(folder / f"torch-{rule}-{dtype}.npz", **torch_run(rule, dtype))
+        losses = {"nudged": torch_run(rule, "float64", nudged=1)["losses"]}
+        for sample in range(1, SAMPLES + 1):
+            losses[f"sample {sample}"] = torch_run(rule, "float32", nudged=sample)["losses"]
+        for name, mutant in MUTANTS.items():
+            losses[name] = torch_run(rule, "float32", mutant=mutant, steps=EARLY)["losses"]
+        np.savez(folder / f"losses-{rule}.npz", **losses)
 
 
-def float64_is_supported() -> bool:
+def run_keras(folder: Path) -> None:
+    for dtype in ("float32", "float64")[: 1 + keeps_float64()]:
+        for rule in RULES:
+            found = np.load(folder / f"torch-{rule}-{dtype}.npz")
+            start = {
+                name.removeprefix("start/"): found[name]
+                for name in found.files
+                if name.startswith("start/")
+            }
+            np.savez(folder / f"keras-{rule}-{dtype}.npz", **keras_run(rule, dtype, start))
+
+
+def keeps_float64() -> bool:
+    """Return whether Keras normalises a batch of float64 numbers in float64.
+
+    On torch and on JAX (3.15) it does so in float32, whatever the layer's dtype.
+    """
     import keras
 
-    return keras.ops.convert_to_numpy(keras.ops.zeros((), dtype="float64")).dtype == np.float64
+    x = np.random.default_rng(0).normal(size=(8, 3))
+    y = keras.layers.BatchNormalization(epsilon=2.0**-10, dtype="float64")(x, training=True)
+    exact = (x - x.mean(0)) / np.sqrt(x.var(0) + 2.0**-10)
+    return bool(abs(keras.ops.convert_to_numpy(y) - exact).max() < 1e-12)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,11 @@ import pytest
 import antiparallel.benchmarks.steppers.pytorch
 from antiparallel.benchmarks.data import Batch, digits
 from antiparallel.benchmarks.recipes import Recipe
-from antiparallel.benchmarks.stepper import Stepper, build_stepper, engine_of, installed_backends
+from antiparallel.benchmarks.stepper import Stepper, build_stepper, engine_of
 from antiparallel.spec import SpecError
 
 pytestmark = [
-    pytest.mark.skipif(
-        "keras" not in installed_backends(), reason="Keras or its engine is not installed"
-    ),
+    pytest.mark.engine,
     # Keras asks TensorFlow's variables for arrays in the way that was usual before NumPy 2.
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),
 ]
@@ -34,13 +32,13 @@ def equal(one: Stepper, other: Stepper) -> bool:
     return all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
 
 
-@pytest.mark.parametrize("rule", ["ss", "fa", "ss-fixed"])
+@pytest.mark.parametrize("rule", ["ss", "fa", "fa-sign", "ss-fixed"])
 def test_it_begins_with_pytorchs_numbers_and_takes_pytorchs_steps(tiny: Tiny, rule: str):
     recipe = tiny("ss", rule=rule)
-    torch, keras = (build_stepper(backend, recipe, 5) for backend in ("torch", "keras"))
+    torch, keras = (build_stepper(backend, recipe, 5, digits()) for backend in ("torch", "keras"))
     entries = [("weight", "0", "")]
     if rule != "ss":
-        kept = "feedback" if rule == "fa" else "magnitude"
+        kept = "magnitude" if rule == "ss-fixed" else "feedback"
         entries.append((kept, f"kernel_{kept}", ".feedback"))
     for layer in ("conv1", "conv2", "conv3", "fc"):
         for theirs, ours, part in entries:
@@ -63,9 +61,11 @@ def test_it_begins_with_pytorchs_numbers_and_takes_pytorchs_steps(tiny: Tiny, ru
 @pytest.mark.parametrize("rule", ["bp", "ss", "ss-fixed", "ss-batch", "fa", "fa-sign"])
 def test_a_loaded_state_goes_on_bit_for_bit(tiny: Tiny, rule: str):
     recipe = tiny("ss", rule=rule)
-    ours = build_stepper("keras", recipe, 1)
+    ours = build_stepper("keras", recipe, 1, digits())
     ours.train(batches(3), 0.05, {})
-    theirs = build_stepper("keras", recipe, 2)  # another seed: all must come from the state
+    theirs = build_stepper(
+        "keras", recipe, 2, digits()
+    )  # another seed: all must come from the state
     theirs.load_state(ours.state())
     assert equal(ours, theirs)
     sums = [stepper.train(batches(2, epoch=1), 0.05, {}) for stepper in (ours, theirs)]
@@ -74,8 +74,8 @@ def test_a_loaded_state_goes_on_bit_for_bit(tiny: Tiny, rule: str):
 
 
 def test_sums_do_not_depend_on_where_rounds_end_and_evaluation_changes_nothing(tiny: Tiny):
-    whole = build_stepper("keras", tiny("ss"), 0).train(batches(6), 0.05, {})
-    stepper, sums = build_stepper("keras", tiny("ss"), 0), {}
+    whole = build_stepper("keras", tiny("ss"), 0, digits()).train(batches(6), 0.05, {})
+    stepper, sums = build_stepper("keras", tiny("ss"), 0, digits()), {}
     for batch in batches(6):
         sums = stepper.train([batch], 0.05, sums)
         metrics, predictions = stepper.evaluate(digits().validation_batches(150))
@@ -85,8 +85,8 @@ def test_sums_do_not_depend_on_where_rounds_end_and_evaluation_changes_nothing(t
 
 
 def test_the_engine_is_described_and_wrong_devices_are_refused(tiny: Tiny):
-    described = build_stepper("keras", tiny(), 0).describe()
+    described = build_stepper("keras", tiny(), 0, digits()).describe()
     assert described["engine"] == engine_of("keras")
     assert described["threads"] == "1"
     with pytest.raises(SpecError, match="Received: device='abacus'"):
-        build_stepper("keras", tiny(device="abacus"), 0)
+        build_stepper("keras", tiny(device="abacus"), 0, digits())

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from resnet18_driver import EARLY, MUTANTS, STEPS
+from scipy.stats import t as student
 
 from antiparallel.benchmarks.models.resnet18 import keras_to_torch, torch_to_keras
+from antiparallel.benchmarks.stepper import engine_of
 from antiparallel.spec import SpecError
 
+pytestmark = pytest.mark.engine
 pytest.importorskip("torchvision", exc_type=ImportError)
 pytest.importorskip("antiparallel.torch", exc_type=ImportError)
 
@@ -30,7 +34,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Found]:
     """Train both networks, each in a process of its own."""
     folder = tmp_path_factory.mktemp("resnet18")
     driver = Path(__file__).with_name("resnet18_driver.py")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "JAX_ENABLE_X64": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "JAX_ENABLE_X64": "1"}
     for framework in ("torch", "keras"):
         answer = subprocess.run(
             [sys.executable, driver, framework, folder],
@@ -39,7 +43,15 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Found]:
             text=True,
         )
         assert answer.returncode == 0, answer.stderr
-    return lambda name: dict(np.load(folder / f"{name}.npz"))
+
+    def load(name: str) -> Found:
+        path = folder / f"{name}.npz"
+        if name.startswith("keras") and name.endswith("float64") and not path.exists():
+            assert engine_of("keras") != "tensorflow"
+            pytest.skip("on this engine Keras normalises batches in float32, whatever their dtype")
+        return dict(np.load(path))
+
+    return load
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -63,24 +75,51 @@ def test_both_have_the_same_first_20_losses_on_photographs_in_float64(
 ):
     exact, keras = found(f"torch-{rule}-float64"), found(f"keras-{rule}-float64")
     # How far one rounding of every weight leads the run astray, from float32's to float64's
-    nudged = np.abs(found(f"nudged-{rule}")["losses"] - exact["losses"])
+    nudged = np.abs(found(f"losses-{rule}")["nudged"] - exact["losses"])
     finer = float(np.finfo(np.float64).eps / np.finfo(np.float32).eps)
     tolerance = LONGEST_SUM * finer * np.maximum.accumulate(nudged)
     assert len(keras["losses"]) == 20
     assert (np.abs(keras["losses"] - exact["losses"]) <= tolerance).all()
 
 
+@pytest.mark.parametrize("steps", [EARLY, STEPS])
 @pytest.mark.parametrize("rule", ["ss", "fa"])
 def test_in_float32_keras_strays_no_further_than_rounding_leads_pytorch_itself(
-    found: Callable[[str], Found], rule: str
+    found: Callable[[str], Found], rule: str, steps: int
 ):
-    exact = found(f"torch-{rule}-float64")["losses"]
-    torch, keras = (found(f"{name}-{rule}-float32")["losses"] for name in ("torch", "keras"))
-    nudged = found(f"nudged-{rule}")["losses"]
-    # A rectifier or a pooling maximum that tips over makes rounding jump, sooner or later. Two
-    # samples tell the size of such jumps; ten times their larger one is beyond chance.
-    strayed = np.maximum(np.abs(torch - exact), np.abs(nudged - exact))
-    assert (np.abs(keras - exact) <= 10 * np.maximum.accumulate(strayed)).all()
+    exact, keras = found(f"torch-{rule}-float64")["losses"], found(f"keras-{rule}-float32")
+    assert strayed(keras["losses"], exact, steps) <= limit(found(f"losses-{rule}"), exact, steps)
+
+
+@pytest.mark.parametrize("rule", ["ss", "fa"])
+def test_a_rule_that_is_wrong_in_one_place_strays_further(found: Callable[[str], Found], rule: str):
+    exact, losses = found(f"torch-{rule}-float64")["losses"], found(f"losses-{rule}")
+    for mutant in MUTANTS:
+        assert strayed(losses[mutant], exact, EARLY) > limit(losses, exact, EARLY), mutant
+
+
+def strayed(losses: np.ndarray, exact: np.ndarray, steps: int) -> float:
+    """Return how far a run is from the exact losses: the mean logarithm over its first steps.
+
+    Of each step counts the largest difference so far, at least one rounding. Logarithms, because
+    differences grow by a product of many factors, and by jumps where a rectifier or a pooling
+    maximum tips over.
+    """
+    rounding = np.finfo(np.float32).eps * np.abs(exact[:steps])
+    away = np.maximum(np.abs(losses[:steps] - exact[:steps]), rounding)
+    return float(np.log(np.maximum.accumulate(away)).mean())
+
+
+def limit(losses: Found, exact: np.ndarray, steps: int) -> float:
+    """Return how far rounding may lead a run astray: Student's prediction limit for one more run.
+
+    Its samples are PyTorch's own float32 runs, which differ by one rounding of every weight at
+    the start. A further such run exceeds it with a probability of 1 %.
+    """
+    samples = [strayed(losses[name], exact, steps) for name in losses if name.startswith("sample")]
+    n = len(samples)
+    quantile = float(student.ppf(0.99, n - 1))
+    return float(np.mean(samples) + quantile * np.std(samples, ddof=1) * np.sqrt(1 + 1 / n))
 
 
 def test_feedback_is_the_other_models_and_is_kept(found: Callable[[str], Found]):
