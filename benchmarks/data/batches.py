@@ -1,7 +1,7 @@
 """What the training loop and the steppers know of pictures."""
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,26 @@ class Batch(NamedTuple):
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
+
+
+class Part(NamedTuple):
+    """The share of every batch that one of several processes works on.
+
+    Args:
+        rank: The process's number, from 0.
+        world: The number of processes.
+    """
+
+    rank: int
+    world: int
+
+    def of(self, batch: NDArray[Any]) -> NDArray[Any]:
+        """Return this process's rows of a batch: neighbours, as even as they go."""
+        return np.array_split(batch, self.world)[self.rank]
+
+
+WHOLE = Part(0, 1)
+"""One process's share, if there is no other."""
 
 
 class Dataset(Protocol):
@@ -50,11 +70,26 @@ class Dataset(Protocol):
         ...
 
     def train_batches(
-        self, *, seed: int, epoch: int, start: int, stop: int, batch_size: int
+        self,
+        *,
+        seed: int,
+        epoch: int,
+        start: int,
+        stop: int,
+        batch_size: int,
+        part: Part = WHOLE,
     ) -> Iterator[Batch]:
-        """Yield an epoch's batches number ``start`` to ``stop - 1``."""
+        """Yield an epoch's batches number ``start`` to ``stop - 1``, or this process's part."""
         ...
 
-    def validation_batches(self, batch_size: int) -> Iterator[Batch]:
+    def validation_batches(self, batch_size: int, part: Part = WHOLE) -> Iterator[Batch]:
         """Yield all validation pictures in their order; the last batch may be smaller."""
+        ...
+
+    def describe(self) -> dict[str, str]:
+        """Return what a record says of the data."""
+        ...
+
+    def close(self) -> None:
+        """End whatever reads ahead."""
         ...

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from sklearn.datasets import load_digits
 
-from antiparallel.benchmarks.data.batches import Batch
+from antiparallel.benchmarks.data.batches import WHOLE, Batch, Part
 from antiparallel.benchmarks.data.order import order
 
 _SPLIT_SEED = 2019
@@ -44,19 +43,35 @@ class Pictures:
         return self.train_size // batch_size
 
     def train_batches(
-        self, *, seed: int, epoch: int, start: int, stop: int, batch_size: int
+        self,
+        *,
+        seed: int,
+        epoch: int,
+        start: int,
+        stop: int,
+        batch_size: int,
+        part: Part = WHOLE,
     ) -> Iterator[Batch]:
         """Yield an epoch's batches number ``start`` to ``stop - 1``."""
         permutation = order(self.train_size, seed=seed, epoch=epoch)
         for step in range(start, stop):
-            chosen = permutation[step * batch_size : (step + 1) * batch_size]
+            chosen = part.of(permutation[step * batch_size : (step + 1) * batch_size])
             yield Batch(self.train.images[chosen], self.train.labels[chosen])
 
-    def validation_batches(self, batch_size: int) -> Iterator[Batch]:
+    def validation_batches(self, batch_size: int, part: Part = WHOLE) -> Iterator[Batch]:
         """Yield all validation pictures in their order; the last batch may be smaller."""
         images, labels = self.validation
         for start in range(0, len(labels), batch_size):
-            yield Batch(images[start : start + batch_size], labels[start : start + batch_size])
+            chosen = slice(start, start + batch_size)
+            yield Batch(part.of(images[chosen]), part.of(labels[chosen]))
+
+    def describe(self) -> dict[str, str]:
+        """Return what a record says of the data."""
+        held_out = len(self.validation.labels)
+        return {"train": f"{self.train_size} pictures", "validation": f"{held_out} pictures"}
+
+    def close(self) -> None:
+        """Nothing reads ahead."""
 
 
 @cache
@@ -69,6 +84,8 @@ def digits() -> Pictures:
     References:
         E. Alpaydin and C. Kaynak (1998), Optical Recognition of Handwritten Digits, UCI.
     """
+    from sklearn.datasets import load_digits  # slow, and workers import this module too
+
     source = load_digits()
     labels = source.target.astype(np.int64)
     shuffled = order(len(labels), seed=_SPLIT_SEED, epoch=0)

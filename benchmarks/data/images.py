@@ -1,0 +1,195 @@
+"""A data set of pictures on disk."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from antiparallel.benchmarks.data.batches import WHOLE, Batch, Part
+from antiparallel.benchmarks.data.order import order
+from antiparallel.benchmarks.data.pictures import PictureError, decode
+from antiparallel.benchmarks.data.splits import (
+    Split,
+    Splits,
+    Watch,
+    find_splits,
+    without_bad_pictures,
+)
+from antiparallel.benchmarks.data.transforms import Pixels, Preprocessing
+from antiparallel.benchmarks.data.workers import Workers
+from antiparallel.spec import SpecError
+
+MEAN = (123.675, 116.28, 103.53)
+DEVIATION = (58.395, 57.12, 57.375)
+"""ImageNet's, of red, green and blue, in 0 to 255; the customary ones, for all photographs."""
+
+
+class _Material(NamedTuple):
+    """What every worker has: the pictures, and what becomes of them."""
+
+    splits: Splits
+    preprocessing: Preprocessing
+
+
+class _Shown(NamedTuple):
+    """An epoch of the training pictures."""
+
+    seed: int
+    epoch: int
+
+
+class Images:
+    """Pictures on disk, decoded by workers; see ``Dataset``.
+
+    Args:
+        splits: Where the pictures are.
+        preprocessing: How they become arrays of one size.
+        workers: Processes that decode; 0 for none but this one.
+    """
+
+    mean = MEAN
+    deviation = DEVIATION
+
+    def __init__(self, splits: Splits, preprocessing: Preprocessing, workers: int) -> None:
+        self._splits = splits
+        self._workers = Workers(workers, _Material(splits, preprocessing))
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return len(self._splits.classes)
+
+    @property
+    def train_size(self) -> int:
+        """The number of training pictures."""
+        return len(self._splits.train.names)
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Return the number of whole batches in an epoch."""
+        return self.train_size // batch_size
+
+    def train_batches(
+        self,
+        *,
+        seed: int,
+        epoch: int,
+        start: int,
+        stop: int,
+        batch_size: int,
+        part: Part = WHOLE,
+    ) -> Iterator[Batch]:
+        """Yield an epoch's batches number ``start`` to ``stop - 1``."""
+        permutation = order(self.train_size, seed=seed, epoch=epoch)
+        chosen = (
+            part.of(permutation[step * batch_size : (step + 1) * batch_size])
+            for step in range(start, stop)
+        )
+        work = partial(_training_pictures, shown=_Shown(seed, epoch))
+        return self._batches(work, chosen, self._splits.train.labels)
+
+    def validation_batches(self, batch_size: int, part: Part = WHOLE) -> Iterator[Batch]:
+        """Yield all validation pictures in their order; the last batch may be smaller."""
+        labels = self._splits.validation.labels
+        indices = np.arange(len(labels))
+        chosen = (
+            part.of(indices[start : start + batch_size])
+            for start in range(0, len(indices), batch_size)
+        )
+        return self._batches(_validation_pictures, chosen, labels)
+
+    def describe(self) -> dict[str, str]:
+        """Return what a record says of the data: contents, not the place."""
+        skipped = self._splits.skipped
+        return {
+            "classes": ", ".join(self._splits.classes[:20])
+            + (", ..." if self.classes > 20 else ""),
+            "train": f"{self.train_size} pictures",
+            "validation": f"{len(self._splits.validation.names)} pictures",
+            "fingerprint": self._splits.fingerprint(),
+            **({"skipped": "; ".join(skipped)} if skipped else {}),
+        }
+
+    def close(self) -> None:
+        """End the workers."""
+        self._workers.close()
+
+    def _batches(
+        self,
+        work: Callable[[_Material, NDArray[np.int64]], Pixels],
+        chosen: Iterator[NDArray[np.int64]],
+        labels: NDArray[np.int64],
+    ) -> Iterator[Batch]:
+        """Yield batches, each of which all workers share."""
+        kept: list[tuple[NDArray[np.int64], int]] = []
+
+        def tasks() -> Iterator[NDArray[np.int64]]:
+            for indices in chosen:
+                pieces = np.array_split(indices, max(1, min(self._workers.count, len(indices))))
+                kept.append((indices, len(pieces)))
+                yield from pieces
+
+        results = self._workers.map(work, tasks())
+        for first in results:
+            indices, pieces = kept.pop(0)
+            parts = [first, *(next(results) for _ in range(pieces - 1))]
+            yield Batch(parts[0] if len(parts) == 1 else np.concatenate(parts), labels[indices])
+
+
+def open_images(
+    root: Path,
+    preprocessing: Preprocessing,
+    *,
+    workers: int = 0,
+    skip_bad_images: int = 0,
+    watch: Watch = lambda done, total: None,
+) -> Images:
+    """Open a data set of pictures on disk, after a check of every file.
+
+    Args:
+        root: Its folder; see ``find_splits``.
+        preprocessing: How pictures become arrays of one size.
+        workers: Processes that decode them; 0 for none but this one.
+        skip_bad_images: How many unreadable pictures are left out; more are an error.
+        watch: Told of the check's progress.
+
+    Raises:
+        SpecError: The folder is not such a data set, or has too many unreadable pictures.
+    """
+    splits = without_bad_pictures(find_splits(root), skip_bad_images, watch)
+    return Images(splits, preprocessing, workers)
+
+
+def _training_pictures(material: _Material, indices: NDArray[np.int64], shown: _Shown) -> Pixels:
+    split, preprocessing = material.splits.train, material.preprocessing
+    found = [
+        preprocessing.training(
+            _decoded(split, index), seed=shown.seed, epoch=shown.epoch, index=index
+        )
+        for index in indices.tolist()
+    ]
+    return _stacked(found, preprocessing)
+
+
+def _validation_pictures(material: _Material, indices: NDArray[np.int64]) -> Pixels:
+    split, preprocessing = material.splits.validation, material.preprocessing
+    found = [preprocessing.validation(_decoded(split, index)) for index in indices.tolist()]
+    return _stacked(found, preprocessing)
+
+
+def _decoded(split: Split, index: int) -> Image.Image:
+    try:
+        return decode(split.read(index))
+    except (PictureError, OSError) as error:
+        raise SpecError(
+            f"Expected a picture that can be decoded ({error}). "
+            f"Received: {split.root.name}/{split.names[index]}"
+        ) from error
+
+
+def _stacked(pictures: list[Pixels], preprocessing: Preprocessing) -> Pixels:
+    size = preprocessing.size
+    return np.stack(pictures) if pictures else np.empty((0, size, size, 3), np.uint8)

@@ -1,0 +1,73 @@
+"""Small data sets of real photographs, made of the two that scikit-learn has."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+CLASSES = ("flower", "temple")
+
+
+def photograph(label: int, number: int, size: tuple[int, int] = (60, 44)) -> Image.Image:
+    """Return a part of a photograph, another one for each number."""
+    pixels = load_sample_images().images[1 - label]
+    return (
+        Image.fromarray(pixels)
+        .crop((number * 7, number * 5, number * 7 + 240, number * 5 + 180))
+        .resize(size)
+    )
+
+
+def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
+    content = io.BytesIO()
+    image.save(content, kind, **options)
+    return content.getvalue()
+
+
+def write_tree(root: Path, train: int = 9, validation: int = 4) -> Path:
+    """Write a data set of two classes."""
+    for split, count in (("train", train), ("val", validation)):
+        for label, name in enumerate(CLASSES):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                offset = number if split == "train" else number + 20
+                (folder / f"{number:03d}.JPEG").write_bytes(encoded(photograph(label, offset)))
+    return root
+
+
+def zipped(root: Path) -> None:
+    """Replace both splits' folders by zip files."""
+    for split in ("train", "val"):
+        with zipfile.ZipFile(root / f"{split}.zip", "w") as archive:
+            for path in sorted((root / split).rglob("*.JPEG")):
+                archive.write(path, path.relative_to(root / split))
+                path.unlink()
+        for folder in (root / split).iterdir():
+            folder.rmdir()
+        (root / split).rmdir()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return write_tree(tmp_path / "pictures")
+
+
+@pytest.fixture(scope="session")
+def shared_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set that tests only read."""
+    return write_tree(tmp_path_factory.mktemp("data") / "pictures")
+
+
+def replaced(tree: Path, content: bytes, name: str = "train/flower/003.JPEG") -> str:
+    """Put other content in a picture's place."""
+    (tree / name).write_bytes(content)
+    return name
+
+
+def noise(size: int = 64) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
