@@ -41,6 +41,7 @@ from antiparallel.benchmarks.terminal import (
     progress_bars,
     summary_line,
 )
+from antiparallel.benchmarks.train import Data
 from antiparallel.benchmarks.train import train as train_recipe
 from antiparallel.spec import SPEC_VERSION, SpecError
 
@@ -70,6 +71,22 @@ Set = Annotated[
         metavar="FIELD=VALUE",
         help="Override a field that `antiparallel recipes` shows; repeatable.",
     ),
+]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Pictures: train and val (or test), folders or zip files, one folder a class.",
+    ),
+]
+DecodingWorkers = Annotated[
+    int | None,
+    typer.Option("--workers", min=0, help="Processes that decode pictures. Default: 2."),
+]
+SkipBadImages = Annotated[
+    int,
+    typer.Option(min=0, metavar="N", help="Leave out up to N pictures that cannot be read."),
 ]
 _BACKENDS = ", ".join(STEPPERS)
 
@@ -128,8 +145,12 @@ def reproduce(
         Path | None, typer.Option(help="Folder for runs and report. Default: runs/TIER.")
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="Runs at a time. Default: one per CPU core.")
+        int | None,
+        typer.Option(min=1, help="Runs at a time. Default: CPU cores / the recipe's threads."),
     ] = None,
+    data: DataFolder = None,
+    workers: DecodingWorkers = None,
+    skip_bad_images: SkipBadImages = 0,
     settings: Set = None,
 ) -> None:
     """Run all of a tier's settings and seeds, and report: table, figures, claims with verdicts.
@@ -147,6 +168,8 @@ def reproduce(
         antiparallel reproduce digits --backend torch --seeds 10 --out runs/ten-seeds
 
         antiparallel reproduce digits --set epochs=3 --out runs/short
+
+        antiparallel reproduce imagenette --data imagenette2-160 --seeds 1
     """
     began = time.perf_counter()
     folder = out or Path("runs") / tier
@@ -155,11 +178,13 @@ def reproduce(
         backends=list(dict.fromkeys(backend or _installed())),
         seeds=seeds,
         out=folder,
+        data=_data(data, workers, skip_bad_images),
         overrides=parse_overrides(settings or []),
     )
+    at_once = processes or max(1, _cores() // jobs[0].recipe.threads)
     with Signals().caught() as signals, progress_bars() as progress:
         bars = Bars(progress, jobs)
-        records = run_jobs(jobs, processes=processes or _cores(), signals=signals, watch=bars.watch)
+        records = run_jobs(jobs, processes=at_once, signals=signals, watch=bars.watch)
     _exit_if_stopped(signals)
     _report(records, folder / "report")
     print_written("Runs:", [folder / "runs"])
@@ -177,6 +202,9 @@ def train(
         Path | None, typer.Option(help="The run's folder. Default: runs/RECIPE/BACKEND/seed-SEED.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    data: DataFolder = None,
+    workers: DecodingWorkers = None,
+    skip_bad_images: SkipBadImages = 0,
     settings: Set = None,
 ) -> None:
     """Train one recipe with one seed.
@@ -193,6 +221,8 @@ def train(
         antiparallel train digits/convnet-fa --seed 3 --set epochs=20 --out runs/fa --resume
 
         antiparallel train digits/convnet-ss --set rule=ss-fixed --set setting=ss-fixed
+
+        antiparallel train imagenet/resnet18-ss --data imagenet --workers 16 --set device=cuda
     """
     overrides = parse_overrides(settings or [])
     resolved = override(find_recipe(recipe), overrides)
@@ -211,6 +241,7 @@ def train(
             seed=seed,
             out=folder,
             backend=backend,
+            data=_data(data, workers, skip_bad_images),
             overrides=overrides,
             resume=resume,
             stop=signals,
@@ -297,6 +328,11 @@ def _installed() -> list[str]:
             "'antiparallel[keras]' and the engine that KERAS_BACKEND names. Received: none"
         )
     return found
+
+
+def _data(root: Path | None, workers: int | None, skip_bad_images: int) -> Data:
+    wanted = 2 if workers is None and root is not None else workers or 0
+    return Data(root, wanted, skip_bad_images)
 
 
 def _cores() -> int:

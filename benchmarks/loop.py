@@ -89,10 +89,16 @@ class Training:
         return checkpoint.position
 
     def _round(self, position: Position, clock: "_Clock") -> Position:
-        """Train to the next multiple of ``checkpoint_every``, to the epoch's end or to a stop."""
+        """Train to the next checkpoint, drop of the learning rate, end of the epoch, or stop."""
         recipe = self.record.recipe
         every = recipe.checkpoint_every
-        end = min((position.step // every + 1) * every, self._steps)
+        began = position.updates - position.step
+        drops = [drop - began for drop in recipe.drops(self._steps)]
+        end = min(
+            (position.step // every + 1) * every,
+            self._steps,
+            *(drop for drop in drops if drop > position.step),
+        )
         batches = self.dataset.train_batches(
             seed=self.record.seed,
             epoch=position.epoch,
@@ -101,7 +107,8 @@ class Training:
             batch_size=recipe.batch_size,
         )
         counted = _Counted(batches, self.stop)
-        sums = self.stepper.train(counted, recipe.lr_at(position.epoch), position.sums)
+        lr = recipe.lr_at(position.updates, self._steps)
+        sums = self.stepper.train(counted, lr, position.sums)
         return position.model_copy(
             update={
                 "step": position.step + counted.count,
@@ -118,7 +125,7 @@ class Training:
         diagnostics = self.stepper.diagnostics()
         epoch = Epoch(
             epoch=position.epoch,
-            lr=recipe.lr_at(position.epoch),
+            lr=recipe.lr_at(position.updates - 1, self._steps),
             train={name: mean for name, mean in means.items() if name != "examples"},
             validation=evaluation.metrics,
             diagnostics={

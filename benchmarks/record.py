@@ -36,7 +36,7 @@ class Epoch(_Frozen):
 
     Args:
         epoch: Its number, from 0.
-        lr: Learning rate.
+        lr: Learning rate of its last update.
         train: Means over the training pictures, each before the update it took part in.
         validation: Means over the validation pictures, after the epoch.
         diagnostics: Per weight layer, after the epoch.
@@ -105,6 +105,7 @@ class Record(_Frozen):
         seed: The seed.
         backend: The backend.
         engine: The engine that Keras runs on; None for a backend without a choice.
+        data: What the pictures are: classes, numbers, a checksum of their names.
         status: ``"diverged"``: the loss was no longer finite; weights are those before that.
         epochs: One entry per completed epoch.
         predictions: See ``Position``.
@@ -117,6 +118,7 @@ class Record(_Frozen):
     seed: int
     backend: str
     engine: str | None = None
+    data: dict[str, str] = {}
     status: Status = "running"
     epochs: tuple[Epoch, ...] = ()
     predictions: tuple[int, ...] = ()

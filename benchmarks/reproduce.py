@@ -14,11 +14,11 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from antiparallel.benchmarks.files import write_atomically
-from antiparallel.benchmarks.recipes import COMPARED, Recipe, override, tier_recipes
+from antiparallel.benchmarks.recipes import LEARNING, Recipe, override, tier_recipes
 from antiparallel.benchmarks.record import Position, Record, framework
 from antiparallel.benchmarks.signals import CAUGHT, Signals
 from antiparallel.benchmarks.stepper import engine_of, require_backend
-from antiparallel.benchmarks.train import train
+from antiparallel.benchmarks.train import Data, open_dataset, train
 from antiparallel.spec import SpecError
 
 _MARK = "reproduce.json"
@@ -41,6 +41,7 @@ class Job:
     overrides: Mapping[str, str]
     backend: str
     seed: int
+    data: Data
     out: Path
 
 
@@ -70,24 +71,31 @@ Watch = Callable[[Progress | Finished], None]
 
 
 def plan(
-    tier: str, *, backends: Sequence[str], seeds: int, out: Path, overrides: Mapping[str, str]
+    tier: str,
+    *,
+    backends: Sequence[str],
+    seeds: int,
+    out: Path,
+    data: Data,
+    overrides: Mapping[str, str],
 ) -> list[Job]:
     """Return a tier's jobs, seed by seed, and mark the folder as this reproduction's.
 
     Raises:
-        SpecError: An argument is not allowed, or the folder holds something else. Nothing is then
-            written.
+        SpecError: An argument is not allowed, the data set is not one, or the folder holds
+            something else. Nothing is then written.
     """
     if seeds < 1:
         raise SpecError(f"Expected at least one seed. Received: seeds={seeds}")
     for backend in backends:
         require_backend(backend)
-    if compared := sorted(set(overrides) & set(COMPARED)):
+    if compared := sorted(set(overrides) & set(LEARNING)):
         raise SpecError(
-            f"Expected no override of what the tier compares ({', '.join(COMPARED)}); use train. "
+            f"Expected no override of what the tier compares ({', '.join(LEARNING)}); use train. "
             f"Received: {', '.join(compared)}"
         )
     recipes = [override(recipe, overrides) for recipe in tier_recipes(tier)]
+    open_dataset(recipes[0], data).close()  # once, before anything is written
     mark = _Mark(tier=tier, overrides=dict(overrides))
     _require_ours(out, mark)
     out.mkdir(parents=True, exist_ok=True)
@@ -98,6 +106,7 @@ def plan(
             overrides,
             backend,
             seed,
+            data,
             out
             / "runs"
             / framework(backend, engine_of(backend))
@@ -159,7 +168,7 @@ class _Pool:
     def start_worker(self) -> None:
         """Start a process for the backend whose job is next."""
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(theirs,), daemon=True)
+        process = self._context.Process(target=_work, args=(theirs,), daemon=False)
         resource_tracker.ensure_running()  # now, since starting it unblocks signals
         before = signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)  # till the worker catches them
         process.start()
@@ -234,6 +243,7 @@ def _run(job: Job, signals: Signals, connection: Connection) -> Finished | _Fail
             seed=job.seed,
             out=job.out,
             backend=job.backend,
+            data=job.data,
             overrides=job.overrides,
             resume=True,
             stop=signals,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
-from antiparallel.benchmarks.data import Batch
+from antiparallel.benchmarks.data import Batch, Dataset
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.spec import SpecError
 from antiparallel.spec.contract import Diagnostics
@@ -39,7 +39,8 @@ class Stepper(Protocol):
         """Make one update per batch and return sums over the pictures.
 
         ``"examples"`` is how many there were, ``"loss"`` the sum of their losses before each
-        update, and any other key a sum too, such as ``"error"``, the number misclassified.
+        update, ``"error"`` the number misclassified, ``"top5_error"`` the number whose label is
+        not among the five best answers.
         ``sums`` are those of the epoch's earlier batches, empty at first; each batch is added to
         them in turn, so that the totals do not depend on where a round ended.
         """
@@ -112,8 +113,8 @@ def require_backend(backend: str) -> None:
         )
 
 
-def build_stepper(backend: str, recipe: Recipe, seed: int) -> Stepper:
-    """Build a recipe's network and optimizer in a backend.
+def build_stepper(backend: str, recipe: Recipe, seed: int, dataset: Dataset) -> Stepper:
+    """Build a recipe's network and optimizer in a backend, for the pictures of a data set.
 
     Raises:
         SpecError: There is no such backend, or it is not installed.
@@ -129,5 +130,5 @@ def build_stepper(backend: str, recipe: Recipe, seed: int) -> Stepper:
             f"Expected {error.name} to be installed: pip install "
             f"'antiparallel[{place.extra},benchmarks]'. Received: backend={backend!r}"
         ) from error
-    stepper: Stepper = module.build(recipe, seed)
+    stepper: Stepper = module.build(recipe, seed, dataset)
     return stepper

@@ -1,9 +1,12 @@
 """Begin or resume one run in a folder."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
-from antiparallel.benchmarks.data import DATASETS
+from antiparallel.benchmarks.data import Dataset, digits
+from antiparallel.benchmarks.data.images import open_images
 from antiparallel.benchmarks.loop import Stop, Training, Watch
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.benchmarks.record import Position, Record
@@ -22,12 +25,31 @@ def unwatched(_: Position) -> None:
     """Do nothing with a run's progress."""
 
 
+class Data(NamedTuple):
+    """Where pictures are and how they are read: nothing that the result depends on.
+
+    Args:
+        root: The data set's folder; None for the digits, which need none.
+        workers: Processes that decode; 0 for none but this one.
+        skip_bad_images: How many unreadable pictures may be left out.
+    """
+
+    root: Path | None = None
+    workers: int = 0
+    skip_bad_images: int = 0
+
+
+NO_DATA = Data()
+"""For the digits, which scikit-learn contains."""
+
+
 def train(
     recipe: Recipe,
     *,
     seed: int,
     out: Path,
     backend: str = "torch",
+    data: Data = NO_DATA,
     overrides: Mapping[str, str] | None = None,
     resume: bool = False,
     stop: Stop = never,
@@ -40,6 +62,7 @@ def train(
         seed: Seed of initial weights, feedback and order of data, ``0 <= seed < 2**64``.
         out: The run's folder.
         backend: A key of ``STEPPERS``.
+        data: Where the pictures are.
         overrides: What the command line changed in the recipe, for the record.
         resume: Go on with the run that the folder holds; without one, begin it.
         stop: Asked before every update; True ends the run after a checkpoint.
@@ -54,26 +77,52 @@ def train(
     """
     require_word("seed", seed)
     require_backend(backend)
-    wanted = Record(
-        recipe=recipe,
-        overrides=dict(overrides or {}),
-        seed=seed,
-        backend=backend,
-        engine=engine_of(backend),
-    )
-    dataset = DATASETS[recipe.tier]()
-    if recipe.batch_size > dataset.train_size:
-        raise SpecError(
-            f"Expected batch_size <= {dataset.train_size}. Received: batch_size={recipe.batch_size}"
+    with closing(open_dataset(recipe, data)) as dataset:
+        wanted = Record(
+            recipe=recipe,
+            overrides=dict(overrides or {}),
+            seed=seed,
+            backend=backend,
+            engine=engine_of(backend),
+            data=dataset.describe(),
         )
-    folder = RunFolder(out)
-    record = _recorded(folder, wanted, resume)
-    if record.status in ("complete", "diverged"):
-        return record
-    stepper = build_stepper(backend, recipe, seed)  # before the folder exists: it may refuse
-    with folder.held():
-        record = _recorded(folder, wanted, resume)  # nobody else changes it any more
-        return Training(record, stepper, dataset, folder, stop, watch).run()
+        if recipe.batch_size > dataset.train_size:
+            raise SpecError(
+                f"Expected batch_size <= {dataset.train_size}. "
+                f"Received: batch_size={recipe.batch_size}"
+            )
+        folder = RunFolder(out)
+        record = _recorded(folder, wanted, resume)
+        if record.status in ("complete", "diverged"):
+            return record
+        stepper = build_stepper(backend, recipe, seed, dataset)  # before the folder: it may refuse
+        with folder.held():
+            record = _recorded(folder, wanted, resume)  # nobody else changes it any more
+            return Training(record, stepper, dataset, folder, stop, watch).run()
+
+
+def open_dataset(recipe: Recipe, data: Data) -> Dataset:
+    """Return a recipe's pictures, checked.
+
+    Raises:
+        SpecError: A place is given for the digits, or none for others, or it is no data set.
+    """
+    preprocessing = recipe.preprocessing
+    if (preprocessing is None) != (data.root is None):
+        need = (
+            "no --data: the digits are in scikit-learn"
+            if preprocessing is None
+            else ("--data DIR, the folder that has train and val in it")
+        )
+        raise SpecError(f"Expected {need}. Received: data={str(data.root or '')!r}")
+    if preprocessing is None or data.root is None:
+        return digits()
+    return open_images(
+        data.root,
+        preprocessing,
+        workers=data.workers,
+        skip_bad_images=data.skip_bad_images,
+    )
 
 
 def _recorded(folder: RunFolder, wanted: Record, resume: bool) -> Record:
@@ -81,7 +130,7 @@ def _recorded(folder: RunFolder, wanted: Record, resume: bool) -> Record:
     if not folder.has_record():
         return wanted
     found = folder.read_record()
-    for field in ("backend", "engine", "seed", "recipe"):
+    for field in ("backend", "engine", "seed", "recipe", "data"):
         ours, theirs = getattr(wanted, field), getattr(found, field)
         if ours != theirs:
             raise SpecError(

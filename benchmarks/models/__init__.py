@@ -1,5 +1,5 @@
-"""Networks of the benchmarks that no model library has, described apart from any framework."""
+"""The benchmarks' networks: model libraries' where they have them, else described here."""
 
-from antiparallel.benchmarks.models.convnet import ConvNet
+from antiparallel.benchmarks.models.networks import AlexNet, ConvNet
 
-__all__ = ["ConvNet"]
+__all__ = ["AlexNet", "ConvNet"]

@@ -1,4 +1,4 @@
-"""The benchmarks' networks in Keras."""
+"""The benchmarks' networks in Keras, for inputs ``(batch, height, width, channels)``."""
 
 from math import prod
 from typing import Any
@@ -6,7 +6,9 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from antiparallel.benchmarks.models.convnet import ConvNet
+from antiparallel.benchmarks.models.networks import AlexNet, ConvNet
+from antiparallel.benchmarks.models.resnet18 import KERAS_HUB_RESNET18
+from antiparallel.benchmarks.recipes import Recipe
 
 
 @keras.saving.register_keras_serializable(package="antiparallel")
@@ -30,8 +32,67 @@ class UnbiasedBatchNormalization(layers.BatchNormalization):
         return outputs
 
 
-def build(net: ConvNet) -> keras.Sequential:
-    """Build a described network, for inputs ``(batch, height, width, channels)``."""
+@keras.saving.register_keras_serializable(package="antiparallel")
+class FieldMeans(layers.Layer):
+    """The means in ``fields x fields`` fields of a map, as PyTorch's adaptive average pooling.
+
+    Field i of n covers the rows from ``floor(i h / n)`` to ``ceil((i + 1) h / n)``, of h.
+
+    Args:
+        fields: Fields in each direction.
+    """
+
+    def __init__(self, fields: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.fields = fields
+
+    def call(self, inputs: Any) -> Any:
+        """Return the means, ``(batch, fields, fields, channels)``."""
+        height, width = inputs.shape[1:3]
+        rows = [ops.mean(inputs[:, a:b], axis=1) for a, b in self._bounds(height)]
+        means = ops.stack(rows, axis=1)
+        columns = [ops.mean(means[:, :, a:b], axis=2) for a, b in self._bounds(width)]
+        return ops.stack(columns, axis=2)
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
+        """Return the shape of the means."""
+        return (input_shape[0], self.fields, self.fields, input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes the layer anew."""
+        return super().get_config() | {"fields": self.fields}
+
+    def _bounds(self, size: int) -> list[tuple[int, int]]:
+        n = self.fields
+        return [(i * size // n, -(-(i + 1) * size // n)) for i in range(n)]
+
+
+def build(recipe: Recipe, channels: int, classes: int) -> keras.Model:
+    """Build a recipe's network, for inputs ``(batch, height, width, channels)``."""
+    if recipe.model == "resnet18":
+        return resnet18(recipe.size, classes)
+    if recipe.model == "alexnet":
+        return alexnet(AlexNet(channels, classes), recipe.size)
+    assert recipe.depth is not None
+    assert recipe.width is not None
+    return convnet(ConvNet(channels, classes, recipe.depth, recipe.width))
+
+
+def resnet18(size: int | None, classes: int) -> keras.Model:
+    """Build KerasHub's ResNet-18, with the running variance that PyTorch keeps."""
+    from keras_hub.models import ResNetBackbone, ResNetImageClassifier
+
+    # A name of its own: Keras numbers others by what the process made before.
+    backbone = ResNetBackbone(name="backbone", image_shape=(size, size, 3), **KERAS_HUB_RESNET18)
+    for layer in backbone.layers:
+        if type(layer) is layers.BatchNormalization:
+            layer.__class__ = UnbiasedBatchNormalization
+    model: keras.Model = ResNetImageClassifier(backbone=backbone, num_classes=classes)
+    return model
+
+
+def convnet(net: ConvNet) -> keras.Sequential:
+    """Build the digits' network."""
     stack: list[layers.Layer] = [layers.Input((None, None, net.channels))]
     for number in range(1, net.depth + 1):
         stack += [
@@ -42,4 +103,34 @@ def build(net: ConvNet) -> keras.Sequential:
         if number in net.pool_after:
             stack.append(layers.MaxPooling2D(2, name=f"pool{number}"))
     stack += [layers.GlobalAveragePooling2D(name="mean"), layers.Dense(net.classes, name="fc")]
+    return keras.Sequential(stack)
+
+
+def alexnet(net: AlexNet, size: int | None) -> keras.Sequential:
+    """Build the paper's AlexNet."""
+    stack: list[layers.Layer] = [layers.Input((size, size, net.channels))]
+    shapes = zip(net.widths, net.kernels, net.strides, net.pads, strict=True)
+    for number, (width, kernel, stride, pad) in enumerate(shapes, start=1):
+        stack += [
+            layers.ZeroPadding2D(pad, name=f"pad{number}"),
+            layers.Conv2D(width, kernel, strides=stride, use_bias=False, name=f"conv{number}"),
+            UnbiasedBatchNormalization(momentum=0.9, epsilon=1e-5, name=f"norm{number}"),
+            layers.ReLU(name=f"relu{number}"),
+        ]
+        if number in net.pool_after:
+            stack.append(layers.MaxPooling2D(3, 2, name=f"pool{number}"))
+    # In PyTorch's order, so that the weights that follow are the same in both
+    stack += [
+        FieldMeans(net.fields, name="mean"),
+        layers.Permute((3, 1, 2), name="channels_first"),
+        layers.Flatten(name="flatten"),
+    ]
+    for index, width in enumerate(net.dense, start=1):
+        number = len(net.widths) + index
+        stack += [
+            layers.Dense(width, use_bias=False, name=f"fc{index}"),
+            UnbiasedBatchNormalization(momentum=0.9, epsilon=1e-5, name=f"norm{number}"),
+            layers.ReLU(name=f"relu{number}"),
+        ]
+    stack.append(layers.Dense(net.classes, name="fc"))
     return keras.Sequential(stack)

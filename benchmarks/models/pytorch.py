@@ -1,14 +1,29 @@
-"""The benchmarks' networks in PyTorch."""
+"""The benchmarks' networks in PyTorch, for inputs ``(batch, channels, height, width)``."""
 
 from collections import OrderedDict
 
 from torch import nn
 
-from antiparallel.benchmarks.models.convnet import ConvNet
+from antiparallel.benchmarks.models.networks import AlexNet, ConvNet
+from antiparallel.benchmarks.recipes import Recipe
 
 
-def build(net: ConvNet) -> nn.Sequential:
-    """Build a described network, for inputs ``(batch, channels, height, width)``."""
+def build(recipe: Recipe, channels: int, classes: int) -> nn.Module:
+    """Build a recipe's network."""
+    if recipe.model == "resnet18":
+        from torchvision.models import resnet18
+
+        model: nn.Module = resnet18(num_classes=classes)
+        return model
+    if recipe.model == "alexnet":
+        return alexnet(AlexNet(channels, classes))
+    assert recipe.depth is not None
+    assert recipe.width is not None
+    return convnet(ConvNet(channels, classes, recipe.depth, recipe.width))
+
+
+def convnet(net: ConvNet) -> nn.Sequential:
+    """Build the digits' network."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels = net.channels
     for number in range(1, net.depth + 1):
@@ -21,4 +36,29 @@ def build(net: ConvNet) -> nn.Sequential:
     layers["mean"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
     layers["fc"] = nn.Linear(channels, net.classes)
+    return nn.Sequential(layers)
+
+
+def alexnet(net: AlexNet) -> nn.Sequential:
+    """Build the paper's AlexNet."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    channels = net.channels
+    shapes = zip(net.widths, net.kernels, net.strides, net.pads, strict=True)
+    for number, (width, kernel, stride, pad) in enumerate(shapes, start=1):
+        layers[f"conv{number}"] = nn.Conv2d(channels, width, kernel, stride, pad, bias=False)
+        layers[f"norm{number}"] = nn.BatchNorm2d(width, eps=1e-5, momentum=0.1)
+        layers[f"relu{number}"] = nn.ReLU(inplace=True)
+        if number in net.pool_after:
+            layers[f"pool{number}"] = nn.MaxPool2d(3, 2)
+        channels = width
+    layers["mean"] = nn.AdaptiveAvgPool2d(net.fields)
+    layers["flatten"] = nn.Flatten()
+    features = channels * net.fields**2
+    for index, width in enumerate(net.dense, start=1):
+        number = len(net.widths) + index
+        layers[f"fc{index}"] = nn.Linear(features, width, bias=False)
+        layers[f"norm{number}"] = nn.BatchNorm1d(width, eps=1e-5, momentum=0.1)
+        layers[f"relu{number}"] = nn.ReLU(inplace=True)
+        features = width
+    layers["fc"] = nn.Linear(features, net.classes)
     return nn.Sequential(layers)

@@ -6,8 +6,8 @@ layouts. Feedback matrices of converted models are mapped too. They must be, und
 ``ss-fixed``: in a block that halves the picture torchvision lists the shortcut after both other
 convolutions, KerasHub between them, so the draws of the two by index change places.
 
-What remains: Keras keeps the biased running variance, torch the unbiased one. It is used in
-evaluation only.
+KerasHub's own model keeps the biased running variance, torch's the unbiased one, which evaluation
+uses; ``models.keras3.resnet18`` keeps the unbiased one too.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antiparallel.spec import SpecError
+from antiparallel.spec import Scale, SpecError, feedback_scale
+from antiparallel.spec.draws import Purpose
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -106,6 +107,44 @@ def keras_variables(model: Any) -> Iterator[tuple[str, Any]]:
                 yield f"{layer.name}/{variable.name}", variable
         for matrix in kept:
             yield f"{layer.name}/{matrix.name.removeprefix('kernel_')}", matrix
+
+
+def layer_names() -> dict[str, str]:
+    """Return torchvision's names of the weight layers, in its order, by KerasHub's."""
+    return {f"{keras}_conv": torch for torch, keras in _layers()} | {"predictions": "fc"}
+
+
+def number_as_torchvision(model: Any, scale: Scale, seed: int) -> None:
+    """Draw weights and feedback of a converted model anew where its layers have other numbers.
+
+    Layers are numbered in the order of their model; in three blocks the orders of KerasHub and
+    torchvision differ.
+
+    Args:
+        model: KerasHub's ResNet-18, converted and initialised.
+        scale: lambda's convention.
+        seed: The seed.
+    """
+    from antiparallel.keras.attachment import attachment
+    from antiparallel.keras.inventory import weight_layers
+    from antiparallel.keras.layout import draw_like, kernels
+
+    order = list(layer_names())
+    for found in weight_layers(model):
+        layer = found.module
+        index = order.index(layer.name)
+        if index == found.index:
+            continue
+        (kernel,) = kernels(layer)
+        lam = feedback_scale(kernel.geometry, scale)
+        dtype = layer.kernel.dtype
+        layer.kernel.assign(
+            draw_like(kernel, dtype, lam, seed=seed, index=index, purpose=Purpose.WEIGHT)
+        )
+        if hasattr(layer, "rule"):
+            renumbered = attachment(layer, layer.rule, layer.scale, (seed, index))
+            layer.detach_rule()
+            layer.attach(renumbered)
 
 
 def _names() -> dict[str, str]:

@@ -59,11 +59,10 @@ def draw_figures(experiment: Experiment) -> dict[str, Figure]:
         ``pictures``.
     """
     with mpl.rc_context(_STYLE):
-        return {
-            "curves": _curves(experiment),
-            "diagnostics": _diagnostics(experiment),
-            "pictures": _pictures(experiment),
-        }
+        figures = {"curves": _curves(experiment), "diagnostics": _diagnostics(experiment)}
+        if experiment.tier == "digits":  # whose pictures are at hand wherever a report is made
+            figures["pictures"] = _pictures(experiment)
+        return figures
 
 
 def draw_comparison(comparison: Comparison) -> Figure:
@@ -157,15 +156,18 @@ def _label_ends(axes: Axes, ends: dict[str, tuple[str, float]]) -> None:
 
 
 def _diagnostics(experiment: Experiment) -> Figure:
-    figure = Figure(figsize=(12, 4.3), layout="constrained")
-    panels = figure.subplots(1, len(_PANELS))
+    many = max(len(run.epochs[-1].diagnostics) for run in experiment.records) > 12
+    figure = Figure(figsize=(12, 9) if many else (12, 4.3), layout="constrained")
+    shape = (len(_PANELS), 1) if many else (1, len(_PANELS))
+    panels = figure.subplots(*shape, sharex=many)
     for axes, (name, label) in zip(panels, _PANELS, strict=True):
         for number, result in enumerate(experiment.complete):
             shift = 0.1 * (number - (len(experiment.complete) - 1) / 2)
             _diagnostic(axes, result, name, shift)
         axes.set_title(label)
-        axes.set_xlabel("Layer")
         axes.grid(axis="y", color="#e4e4e4", lw=0.8)
+    for axes in panels[-1:] if many else panels:
+        axes.set_xlabel("Layer")
     panels[0].axhline(90, color="#999999", lw=0.8, ls=":")
     panels[0].set_ylim(0, 100)
     panels[0].text(1, 91, "orthogonal", transform=panels[0].get_yaxis_transform(),

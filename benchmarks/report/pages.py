@@ -13,7 +13,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from antiparallel.benchmarks.files import write_atomically
-from antiparallel.benchmarks.record import Session
 from antiparallel.benchmarks.report.claims import CRITERION, Judgement, judge
 from antiparallel.benchmarks.report.comparison import AGREEMENT, Comparison, Row, compare
 from antiparallel.benchmarks.report.figures import draw_comparison, draw_figures
@@ -41,6 +40,7 @@ class Provenance:
     commands: list[str]
     seeds: list[int]
     overrides: dict[str, str]
+    data: list[str]
     versions: list[str]
     machines: list[str]
     commits: list[str]
@@ -211,6 +211,7 @@ def _setting_json(result: SettingResult) -> dict[str, Any]:
     return {
         "setting": result.setting,
         "validation_error_percent": asdict(result.error()),
+        "validation_top5_error_percent": asdict(result.error(metric="top5_error")),
         "train_error_percent": asdict(result.error("train")),
         "validation_error_percent_by_seed": result.final_errors(),
         "seconds": asdict(result.seconds()),
@@ -226,15 +227,16 @@ def _provenance(experiment: Experiment) -> Provenance:
         commands=_unique(session.command for session in sessions),
         seeds=sorted({record.seed for record in records}),
         overrides=records[0].overrides if records else {},
-        versions=_unique(map(_versions, sessions)),
+        data=_unique(_in_words(record.data) for record in records if record.data),
+        versions=_unique(_in_words(session.versions) for session in sessions),
         machines=_unique(session.host for session in sessions),
         commits=_unique(session.commit or "installed, not a checkout" for session in sessions),
         seconds=sum(record.seconds for record in records),
     )
 
 
-def _versions(session: Session) -> str:
-    return ", ".join(f"{name} {version}" for name, version in session.versions.items())
+def _in_words(described: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in described.items())
 
 
 def _unique(values: Iterable[str]) -> list[str]:

@@ -51,15 +51,14 @@ class SettingResult:
     diverged: tuple[int, ...]
     unfinished: tuple[int, ...]
 
-    def final_errors(self, part: str = "validation") -> dict[int, float]:
-        """Return the last epoch's top-1 error in percent, by seed."""
-        return {
-            seed: 100 * getattr(run.epochs[-1], part)["error"] for seed, run in self.runs.items()
-        }
+    def final_errors(self, part: str = "validation", metric: str = "error") -> dict[int, float]:
+        """Return the last epoch's top-1 error, or ``"top5_error"``, in percent, by seed."""
+        metrics = {seed: getattr(run.epochs[-1], part) for seed, run in self.runs.items()}
+        return {seed: 100 * found[metric] for seed, found in metrics.items() if metric in found}
 
-    def error(self, part: str = "validation") -> Spread:
-        """Return the last epoch's top-1 error in percent."""
-        return Spread.of(list(self.final_errors(part).values()))
+    def error(self, part: str = "validation", metric: str = "error") -> Spread:
+        """Return the last epoch's top-1 error, or ``"top5_error"``, in percent."""
+        return Spread.of(list(self.final_errors(part, metric).values()))
 
     def seconds(self) -> Spread:
         """Return the time that a run took."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from importlib.metadata import version
 from typing import Any
 
@@ -10,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import antiparallel.keras as ap
-from antiparallel.benchmarks.data import DATASETS, Batch, Dataset
-from antiparallel.benchmarks.models import ConvNet
+from antiparallel.benchmarks.data import Batch, Dataset
+from antiparallel.benchmarks.models import resnet18
 from antiparallel.benchmarks.models.keras3 import build as build_model
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.benchmarks.stepper import Evaluation, State
+from antiparallel.keras.attachment import FeedbackState
+from antiparallel.keras.inventory import named_layers
 from antiparallel.spec import SpecError
 from antiparallel.spec.contract import Diagnostics
 
@@ -27,14 +30,23 @@ class KerasStepper:
     Args:
         model: The model, converted, initialised and compiled.
         dataset: Its pictures, for their mean and deviation.
+        names: The layers' names in the record, by their names in the model, if they differ.
         device: Where it is, in the words of ``keras.device``.
         threads: CPU threads that the engine uses.
     """
 
-    def __init__(self, model: keras.Model, dataset: Dataset, device: str, threads: str) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        dataset: Dataset,
+        names: Mapping[str, str],
+        device: str,
+        threads: str,
+    ) -> None:
         self._model = model
         self._mean = np.array(dataset.mean, np.float32)
         self._deviation = np.array(dataset.deviation, np.float32)
+        self._names = names
         self._device = device
         self._threads = threads
 
@@ -43,7 +55,7 @@ class KerasStepper:
     ) -> dict[str, float]:
         """Make one update per batch; see ``Stepper``."""
         self._model.optimizer.learning_rate = lr
-        totals = {"examples": 0.0, "loss": 0.0, "error": 0.0, **sums}
+        totals = {"examples": 0.0, "loss": 0.0, "error": 0.0, "top5_error": 0.0, **sums}
         with keras.device(self._device):
             for images, labels in batches:
                 self._model.reset_metrics()  # they are means over all batches since
@@ -52,18 +64,21 @@ class KerasStepper:
                 )
                 totals["examples"] += len(labels)
                 totals["loss"] += float(found["loss"]) * len(labels)
-                totals["error"] += round((1 - float(found["accuracy"])) * len(labels))
+                for name in ("error", "top5_error"):
+                    totals[name] += round((1 - float(found[f"1 - {name}"])) * len(labels))
         return totals
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """Return mean loss, mean error and predictions; see ``Stepper``."""
-        totals, predictions = {"loss": 0.0, "error": 0.0}, []
+        totals, predictions = {"loss": 0.0, "error": 0.0, "top5_error": 0.0}, []
         with keras.device(self._device):
             for images, labels in batches:
                 logits = self._model.predict_on_batch(self._standardised(images))
                 answers = logits.argmax(1)
                 totals["loss"] += _cross_entropy(logits, labels)
                 totals["error"] += float((answers != labels).sum())
+                best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
+                totals["top5_error"] += float((best != labels[:, None]).all(1).sum())
                 predictions += answers.tolist()
         means = {name: total / len(predictions) for name, total in totals.items()}
         return Evaluation(means, predictions)
@@ -88,7 +103,13 @@ class KerasStepper:
 
     def diagnostics(self) -> dict[str, Diagnostics]:
         """Return the diagnostics of each weight layer; see ``Stepper``."""
-        return ap.diagnostics(self._model)
+        found = ap.diagnostics(self._model)
+        names = {name: self._names.get(name.rpartition("/")[2], name) for name in found}
+        order = [*self._names.values(), *found]
+        return {
+            names[name]: diagnostics
+            for name, diagnostics in sorted(found.items(), key=lambda n: order.index(names[n[0]]))
+        }
 
     def describe(self) -> dict[str, str]:
         """Return versions, engine, device and threads; see ``Stepper``."""
@@ -105,36 +126,54 @@ class KerasStepper:
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
         """Yield whatever keeps variables, each under a name of its own."""
-        for layer in self._model.layers:
-            yield f"model/{layer.name}", layer
+        for name, layer in named_layers(self._model):
+            if not isinstance(layer, FeedbackState):
+                yield f"model/{name}", layer
             if getattr(layer, "feedback_state", None) is not None:
-                yield f"model/{layer.name}.feedback", layer.feedback_state
+                yield f"model/{name}.feedback", layer.feedback_state
         yield "optimizer", self._model.optimizer
 
 
-def build(recipe: Recipe, seed: int) -> KerasStepper:
+def build(recipe: Recipe, seed: int, dataset: Dataset) -> KerasStepper:
     """Build the recipe's model, converted and initialised by the specification."""
     threads = _set_threads(recipe.threads)
-    dataset = DATASETS[recipe.tier]()
-    channels = len(dataset.mean)
+    names = resnet18.layer_names() if recipe.model == "resnet18" else {}
     with _on(recipe.device):
-        model = build_model(ConvNet(channels, dataset.classes, recipe.depth, recipe.width))
-        model = ap.convert(
-            model, rule=recipe.rule, overrides=recipe.overrides, scale=recipe.scale, seed=seed
-        )
+        model = build_model(recipe, len(dataset.mean), dataset.classes)
+        overrides = _renamed(recipe.overrides, names)
+        ap.convert(model, rule=recipe.rule, overrides=overrides, scale=recipe.scale, seed=seed)
         ap.initialize(model, scale=recipe.scale, seed=seed)
+        if recipe.model == "resnet18":
+            resnet18.number_as_torchvision(model, recipe.scale, seed)
         optimizer = ap.SGD(
-            learning_rate=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+            learning_rate=recipe.lr,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            batch_manhattan=recipe.batch_manhattan,
+            keep_signs=recipe.keep_signs,
         )
         optimizer.build(model.trainable_variables)
+        metrics = keras.metrics
         model.compile(
             optimizer=optimizer,
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+            metrics=[
+                metrics.SparseCategoricalAccuracy(name="1 - error"),
+                metrics.SparseTopKCategoricalAccuracy(min(5, dataset.classes), "1 - top5_error"),
+            ],
             # XLA takes longer to compile than such small networks take to train; JAX has no other.
             jit_compile="auto" if ENGINE == "jax" else False,
         )
-    return KerasStepper(model, dataset, recipe.device, threads)
+    return KerasStepper(model, dataset, names, recipe.device, threads)
+
+
+def _renamed(overrides: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
+    """Return overrides whose patterns are on the record's names as ones on the model's."""
+    renamed: dict[str, str] = {}
+    for pattern, rule in overrides.items():
+        found = [ours for ours, recorded in names.items() if fnmatchcase(recorded, pattern)]
+        renamed |= {f"*{ours}": rule for ours in found} or {pattern: rule}
+    return renamed
 
 
 def _on(device: str) -> Any:

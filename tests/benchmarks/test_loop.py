@@ -39,6 +39,26 @@ def test_the_learning_rate_follows_the_recipe(
     assert stepper.rates == [0.5, 0.5 * 0.1]
 
 
+def test_the_learning_rate_may_fall_in_the_middle_of_an_epoch(
+    tmp_path: Path, train_linear: TrainLinear, softmax_regression, result: Result
+):
+    stepper = softmax_regression()
+    settings = {"epochs": 2, "lr": 0.5, "lr_drops": (0.5, 1.4), "checkpoint_every": 99}
+    record = train_linear(tmp_path / "whole", stepper=stepper, **settings)
+    assert stepper.rates == [0.5, 0.5 * 0.1, 0.5 * 0.1, 0.5 * 0.1**2]
+    assert [epoch.lr for epoch in record.epochs] == [0.5 * 0.1, 0.5 * 0.1**2]
+    for after in (2, 5, 9):
+        ours = softmax_regression()
+        train_linear(
+            tmp_path / "parts",
+            stepper=ours,
+            stop=lambda s=ours, n=after: s.updates >= n,
+            **settings,
+        )
+    train_linear(tmp_path / "parts", **settings)
+    assert result(tmp_path / "parts") == result(tmp_path / "whole")
+
+
 def test_the_record_says_what_ran_where(tmp_path: Path, train_linear: TrainLinear):
     (session,) = train_linear(tmp_path).sessions
     assert {"antiparallel", "spec", "python", "numpy", "device"} <= session.versions.keys()

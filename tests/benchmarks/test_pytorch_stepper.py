@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from antiparallel.benchmarks.data import Batch, digits
-from antiparallel.benchmarks.recipes import RECIPES, Recipe
+from antiparallel.benchmarks.recipes import Recipe, tier_recipes
 from antiparallel.benchmarks.stepper import Stepper, build_stepper
 from antiparallel.spec import Conv, Dense, SpecError, feedback_scale
 from antiparallel.spec.draws import Purpose, draw
@@ -26,7 +26,7 @@ def equal(one: Stepper, other: Stepper) -> bool:
 
 
 def test_initial_weights_and_feedback_are_the_specifications(tiny: Tiny):
-    state = build_stepper("torch", tiny("fa"), 5).state()
+    state = build_stepper("torch", tiny("fa"), 5, digits()).state()
     for index, (name, geometry) in enumerate(
         [
             ("conv1", Conv(1, 4, (3, 3))),
@@ -42,8 +42,8 @@ def test_initial_weights_and_feedback_are_the_specifications(tiny: Tiny):
 
 
 def test_every_recipe_builds_and_learns_through_its_rule():
-    for recipe in RECIPES.values():
-        stepper = build_stepper("torch", recipe, 0)
+    for recipe in tier_recipes("digits"):
+        stepper = build_stepper("torch", recipe, 0, digits())
         before = stepper.state()
         stepper.train(batches(1), 0.1, {})
         after = stepper.state()
@@ -58,7 +58,7 @@ def test_every_recipe_builds_and_learns_through_its_rule():
 def test_rules_send_different_errors_back_from_the_same_start(tiny: Tiny):
     moved = {}
     for setting in ("bp", "ss", "fa"):
-        stepper = build_stepper("torch", tiny(setting), 0)
+        stepper = build_stepper("torch", tiny(setting), 0, digits())
         start = stepper.state()
         stepper.train(batches(1), 0.1, {})
         moved[setting] = stepper.state()
@@ -72,9 +72,11 @@ def test_rules_send_different_errors_back_from_the_same_start(tiny: Tiny):
 @pytest.mark.parametrize("rule", ["bp", "ss", "ss-fixed", "ss-batch", "fa", "fa-sign"])
 def test_a_loaded_state_goes_on_bit_for_bit(tiny: Tiny, rule: str):
     recipe = tiny("ss", rule=rule)
-    ours = build_stepper("torch", recipe, 1)
+    ours = build_stepper("torch", recipe, 1, digits())
     ours.train(batches(3), 0.05, {})
-    theirs = build_stepper("torch", recipe, 2)  # another seed: all must come from the state
+    theirs = build_stepper(
+        "torch", recipe, 2, digits()
+    )  # another seed: all must come from the state
     theirs.load_state(ours.state())
     assert equal(ours, theirs)
     sums = [stepper.train(batches(2, epoch=1), 0.05, {}) for stepper in (ours, theirs)]
@@ -83,8 +85,8 @@ def test_a_loaded_state_goes_on_bit_for_bit(tiny: Tiny, rule: str):
 
 
 def test_sums_do_not_depend_on_where_rounds_end(tiny: Tiny):
-    whole = build_stepper("torch", tiny("ss"), 0).train(batches(6), 0.05, {})
-    stepper, sums = build_stepper("torch", tiny("ss"), 0), {}
+    whole = build_stepper("torch", tiny("ss"), 0, digits()).train(batches(6), 0.05, {})
+    stepper, sums = build_stepper("torch", tiny("ss"), 0, digits()), {}
     for batch in batches(6):
         sums = stepper.train([batch], 0.05, sums)
     assert sums == whole
@@ -92,7 +94,7 @@ def test_sums_do_not_depend_on_where_rounds_end(tiny: Tiny):
 
 
 def test_evaluation_and_prediction_agree_and_change_nothing(tiny: Tiny):
-    stepper, again = (build_stepper("torch", tiny("ss"), 0) for _ in range(2))
+    stepper, again = (build_stepper("torch", tiny("ss"), 0, digits()) for _ in range(2))
     for trained in (stepper, again):
         trained.train(batches(5), 0.05, {})
     held_out = digits().validation
@@ -103,7 +105,7 @@ def test_evaluation_and_prediction_agree_and_change_nothing(tiny: Tiny):
 
 
 def test_diagnostics_list_every_weight_layer_first_layer_first(tiny: Tiny):
-    assert list(build_stepper("torch", tiny("fa"), 0).diagnostics()) == [
+    assert list(build_stepper("torch", tiny("fa"), 0, digits()).diagnostics()) == [
         "conv1",
         "conv2",
         "conv3",
@@ -112,19 +114,19 @@ def test_diagnostics_list_every_weight_layer_first_layer_first(tiny: Tiny):
 
 
 def test_the_threads_are_the_recipes(tiny: Tiny):
-    assert build_stepper("torch", tiny(), 0).describe()["threads"] == "1"
+    assert build_stepper("torch", tiny(), 0, digits()).describe()["threads"] == "1"
 
 
 def test_a_device_that_is_not_there_is_refused(tiny: Tiny):
     with pytest.raises(SpecError, match="Received: device='abacus'"):
-        build_stepper("torch", tiny(device="abacus"), 0)
+        build_stepper("torch", tiny(device="abacus"), 0, digits())
 
 
 def test_a_pattern_that_matches_no_layer_is_refused(tiny: Tiny):
     with pytest.raises(SpecError, match="head"):
-        build_stepper("torch", tiny(overrides={"head": "bp"}), 0)
+        build_stepper("torch", tiny(overrides={"head": "bp"}), 0, digits())
 
 
 def test_an_unknown_backend_is_refused(tiny: Tiny):
     with pytest.raises(SpecError, match=r"torch, keras\. Received: backend='theano'"):
-        build_stepper("theano", tiny(), 0)
+        build_stepper("theano", tiny(), 0, digits())

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from antiparallel.benchmarks.data.transforms import Preprocessing
 from antiparallel.benchmarks.recipes import (
     RECIPES,
     SETTINGS,
@@ -33,6 +34,50 @@ def test_lastbp_gives_backprop_to_the_last_layer(setting: str):
     assert RECIPES[f"digits/convnet-{setting}"].overrides == {"fc": "bp"}
 
 
+def test_table_1_s_eight_rows_have_the_paper_s_settings():
+    rows = tier_recipes("imagenet")
+    assert [f"{row.model}-{row.setting}" for row in rows] == [
+        *(f"resnet18-{setting}" for setting in SETTINGS),
+        *(f"alexnet-{setting}" for setting in ("bp", "ss", "fa")),
+    ]
+    for row in rows:
+        assert (row.epochs, row.batch_size, row.momentum) == (50, 256, 0.9)
+        assert row.lr_drops == (10, 20, 30, 40)
+        assert row.preprocessing == Preprocessing(224, 256, "random-resized-crop")
+        assert row.scale == "paper"
+        if row.model == "alexnet":
+            assert (row.lr, row.weight_decay) == (0.01, 5e-4)
+        else:
+            assert (row.lr, row.weight_decay) == (0.1 if row.setting == "bp" else 0.05, 1e-4)
+        assert row.overrides == ({"fc": "bp"} if row.setting.endswith("lastbp") else {})
+
+
+def test_ablations_have_recipes_that_are_not_rows_of_the_table():
+    def changed(setting: str) -> dict[str, object]:
+        ours, ss = RECIPES[f"imagenet/resnet18-{setting}"], RECIPES["imagenet/resnet18-ss"]
+        return {
+            field: value
+            for field, value in ours.model_dump().items()
+            if value != ss.model_dump()[field] and field not in ("setting", "lr")
+        }
+
+    assert changed("ss-fixed") == {"rule": "ss-fixed"}
+    assert changed("ss-bm") == {"batch_manhattan": True}
+    assert changed("fa-bm") == {"rule": "fa", "batch_manhattan": True}
+    assert changed("ss-nsc") == {"keep_signs": True}
+
+
+@pytest.mark.parametrize("tier", ["imagenette", "cifar10"])
+def test_a_small_tier_is_the_same_experiment_at_another_size(tier: str):
+    size = {"size", "resize", "augmentation", "epochs", "batch_size", "lr", "lr_drops"}
+    machine = {"checkpoint_every", "threads"}
+    for recipe in tier_recipes(tier):
+        whole = RECIPES[recipe.name.replace(tier, "imagenet")]
+        kept = Recipe.model_fields.keys() - size - machine - {"tier", "scale"}
+        assert recipe.model_dump(include=kept) == whole.model_dump(include=kept)
+        assert recipe.scale == "reference-code"
+
+
 def test_a_recipe_is_frozen():
     with pytest.raises(ValidationError):
         SS.lr = 1.0
@@ -55,8 +100,13 @@ def test_every_field_but_tier_and_model_can_be_overridden():
         "checkpoint_every": "9",
         "device": "cuda:0",
         "threads": "2",
+        "batch_manhattan": "true",
+        "keep_signs": "yes",
     }
-    assert texts.keys() == Recipe.model_fields.keys() - {"tier", "model"}
+    pictures = {"size": "32", "resize": "40", "augmentation": "random-crop"}
+    assert texts.keys() | pictures.keys() == Recipe.model_fields.keys() - {"tier", "model"}
+    changed = override(RECIPES["imagenet/resnet18-ss"], pictures)
+    assert changed.preprocessing == Preprocessing(32, 40, "random-crop")
     changed = override(SS, texts)
     assert changed.name == "digits/convnet-mine"
     assert changed.rule == "ss-fixed"
@@ -64,12 +114,14 @@ def test_every_field_but_tier_and_model_can_be_overridden():
     assert changed.scale == 0.5
     assert (changed.lr, changed.lr_drops) == (1e-3, (2, 4))
     assert (changed.depth, changed.width, changed.epochs) == (3, 5, 7)
+    assert changed.batch_manhattan
+    assert changed.keep_signs
 
 
 def test_the_learning_rate_falls_by_ten_at_each_drop():
-    recipe = override(SS, {"lr": "1", "lr_drops": "2,4"})
-    rates = [recipe.lr_at(epoch) for epoch in range(6)]
-    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01], rel=1e-15)
+    recipe = override(SS, {"lr": "1", "lr_drops": "1,2.5"})
+    rates = [recipe.lr_at(update, 2) for update in range(7)]
+    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.1, 0.01, 0.01], rel=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -86,11 +138,19 @@ def test_the_learning_rate_falls_by_ten_at_each_drop():
         ({"scale": "large"}, "Received: scale='large'"),
         ({"rule": "fa"}, "--set setting="),
         ({"setting": "../elsewhere"}, "Received: setting='../elsewhere'"),
+        ({"size": "64"}, "for pictures on disk only. Received: size='64'"),
+        ({"depth": "none"}, "depth and width for a convnet. Received: depth='none'"),
+        ({"lr_drops": "-1"}, "Received: lr_drops='-1'"),
     ],
 )
 def test_an_override_that_makes_no_sense_is_refused(overrides: dict[str, str], message: str):
     with pytest.raises(SpecError, match=message):
         override(SS, overrides)
+
+
+def test_pictures_too_small_for_alexnet_are_refused():
+    with pytest.raises(SpecError, match=r"Expected size >= 63 .* Received: size='32'"):
+        override(RECIPES["imagenette/alexnet-ss"], {"size": "32"})
 
 
 def test_an_assignment_without_equals_is_refused():
@@ -102,5 +162,5 @@ def test_an_assignment_without_equals_is_refused():
 def test_an_unknown_recipe_or_tier_is_refused_with_the_known_ones():
     with pytest.raises(SpecError, match=r"digits/convnet-bp.*Received: recipe='resnet'"):
         find_recipe("resnet")
-    with pytest.raises(SpecError, match=r"digits\. Received: tier='huge'"):
+    with pytest.raises(SpecError, match=r"digits, imagenet, .*Received: tier='huge'"):
         tier_recipes("huge")

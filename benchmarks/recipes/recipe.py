@@ -1,17 +1,29 @@
-"""The experiments as data: one frozen recipe per network, tier and learning setting."""
+"""An experiment as data: everything that determines a run, apart from seed and backend."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from math import isfinite
+from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from antiparallel.benchmarks.data.transforms import Augmentation, Preprocessing
 from antiparallel.spec import Scale, SpecError, as_rule
 
 _FIXED = ("tier", "model")
 """Fields that say which experiment a recipe belongs to; every other one can be overridden."""
 
-COMPARED = ("setting", "rule", "overrides")
-"""Fields in which the recipes of one experiment differ from each other."""
+LEARNING = ("setting", "rule", "overrides")
+"""Fields that say how a network learns, and what that is called."""
+
+COMPARED = (*LEARNING, "lr", "batch_manhattan", "keep_signs")
+"""Fields in which the recipes of one experiment may differ from each other."""
 
 
 class Setting(NamedTuple):
@@ -39,17 +51,22 @@ class Recipe(BaseModel):
         tier: Data and size of the experiment.
         model: Network.
         setting: A key of ``SETTINGS``, or a name of the user's own in ``a-z0-9.-``.
-        depth: Convolutions of the network.
-        width: Channels of every convolution.
         rule: Short name of the learning rule.
         overrides: Glob patterns on layer names to the rules that hold there instead.
         scale: lambda's convention, or a number.
+        depth: Convolutions of a ``convnet``.
+        width: Channels of every convolution of a ``convnet``.
+        size: Height and width of the pictures that the network sees, in pixels.
+        resize: The shorter side that pictures are resized to before that; see ``Preprocessing``.
+        augmentation: What an epoch shows of a training picture; see ``Preprocessing``.
         epochs: Passes through the training pictures.
         batch_size: Pictures per update; a remainder is left out of its epoch.
         lr: Learning rate of the first epoch.
-        lr_drops: Epochs (from 0) at whose start the learning rate is divided by 10.
+        lr_drops: After how many epochs the learning rate is divided by 10; parts of epochs too.
         momentum: Momentum.
         weight_decay: Coupled (L2) weight decay, on every parameter.
+        batch_manhattan: Whether the sign of each gradient takes its place.
+        keep_signs: Whether weights are stopped where they would cross zero.
         checkpoint_every: Updates between two checkpoints; one is also written after each epoch.
         device: Device, in the backend's own words.
         threads: CPU threads. Results are bit-identical only between runs that use the same number.
@@ -57,20 +74,25 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tier: Literal["digits"]
-    model: Literal["convnet"]
+    tier: Literal["digits", "imagenet", "imagenette", "cifar10"]
+    model: Literal["convnet", "resnet18", "alexnet"]
     setting: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     rule: str
     overrides: dict[str, str] = {}
     scale: Scale = "paper"
-    depth: int = Field(ge=1, le=64)
-    width: int = Field(ge=1, le=4096)
+    depth: int | None = Field(default=None, ge=1, le=64)
+    width: int | None = Field(default=None, ge=1, le=4096)
+    size: int | None = Field(default=None, ge=32, le=1024)
+    resize: int | None = Field(default=None, ge=32, le=1024)
+    augmentation: Augmentation | None = None
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=2)
     lr: float = Field(gt=0, allow_inf_nan=False)
-    lr_drops: tuple[int, ...] = ()
+    lr_drops: tuple[float, ...] = ()
     momentum: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0, allow_inf_nan=False)
+    batch_manhattan: bool = False
+    keep_signs: bool = False
     checkpoint_every: int = Field(ge=1)
     device: str = "cpu"
     threads: int = Field(default=1, ge=1)
@@ -85,65 +107,51 @@ class Recipe(BaseModel):
     def _known_rules(cls, overrides: dict[str, str]) -> dict[str, str]:
         return {pattern: as_rule(rule).name for pattern, rule in overrides.items()}
 
+    @field_validator("lr_drops")
+    @classmethod
+    def _finite(cls, lr_drops: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(isfinite(drop) and drop >= 0 for drop in lr_drops):
+            raise ValueError("Expected numbers of epochs >= 0")
+        return lr_drops
+
+    @model_validator(mode="after")
+    def _fits_its_model(self) -> Self:
+        if self.model == "convnet" and None in (self.depth, self.width):
+            raise ValueError("Expected depth and width for a convnet")
+        if self.model != "convnet" and (self.depth, self.width) != (None, None):
+            raise ValueError(f"Expected depth and width for a convnet only, not a {self.model}")
+        pictures = (self.size, self.resize, self.augmentation)
+        if (self.tier == "digits") != (pictures == (None, None, None)) or (
+            self.tier != "digits" and None in pictures
+        ):
+            raise ValueError("Expected size, resize and augmentation for pictures on disk only")
+        if self.model == "alexnet" and (self.size or 0) < 63:
+            raise ValueError(
+                "Expected size >= 63 for an alexnet, whose poolings leave nothing else"
+            )
+        if self.size is not None and self.resize is not None and self.resize < self.size:
+            raise ValueError(f"Expected resize >= size, {self.size}")
+        return self
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How pictures on disk become arrays; None for the digits, which are arrays."""
+        if self.size is None or self.resize is None or self.augmentation is None:
+            return None
+        return Preprocessing(self.size, self.resize, self.augmentation)
+
     @property
     def name(self) -> str:
         """The name that ``antiparallel train`` takes."""
         return f"{self.tier}/{self.model}-{self.setting}"
 
-    def lr_at(self, epoch: int) -> float:
-        """Return the learning rate of an epoch, counted from 0."""
-        return self.lr * 0.1 ** sum(epoch >= drop for drop in self.lr_drops)
+    def lr_at(self, update: int, steps_per_epoch: int) -> float:
+        """Return the learning rate of an update, counted from 0."""
+        return self.lr * 0.1 ** sum(update >= drop for drop in self.drops(steps_per_epoch))
 
-
-def _digits(name: str, setting: Setting) -> Recipe:
-    """Return the digits tier's recipe for one setting.
-
-    Eight convolutions are deep enough that feedback alignment falls clearly behind, as on
-    ImageNet. scale="paper" also in the last layer: with 16 features and 10 classes its lambda,
-    1 / sqrt(10) = 0.32, is close to the 1 / sqrt(16) = 0.25 of the other convention. (In wide
-    networks with few classes it is not: 512 features and 10 classes make it 7 times too large.)
-    """
-    return Recipe(
-        tier="digits",
-        model="convnet",
-        setting=name,
-        rule=setting.rule,
-        overrides={} if setting.last_layer is None else {"fc": setting.last_layer},
-        depth=8,
-        width=16,
-        epochs=12,
-        batch_size=50,
-        lr=0.05,
-        lr_drops=(8, 11),
-        momentum=0.9,
-        weight_decay=1e-4,
-        checkpoint_every=14,
-    )
-
-
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (_digits(name, SETTINGS[name]) for name in SETTINGS)
-}
-"""Every recipe by its name."""
-
-TIERS: tuple[str, ...] = tuple(dict.fromkeys(recipe.tier for recipe in RECIPES.values()))
-"""What ``antiparallel reproduce`` can reproduce."""
-
-
-def find_recipe(name: str) -> Recipe:
-    """Return the recipe of that name, or raise SpecError."""
-    if name not in RECIPES:
-        raise SpecError(
-            f"Expected one of the recipes {', '.join(RECIPES)}. Received: recipe={name!r}"
-        )
-    return RECIPES[name]
-
-
-def tier_recipes(tier: str) -> list[Recipe]:
-    """Return a tier's recipes in the order of ``SETTINGS``, or raise SpecError."""
-    if tier not in TIERS:
-        raise SpecError(f"Expected one of the tiers {', '.join(TIERS)}. Received: tier={tier!r}")
-    return [recipe for recipe in RECIPES.values() if recipe.tier == tier]
+    def drops(self, steps_per_epoch: int) -> list[int]:
+        """Return the updates from which on the learning rate is lower."""
+        return [round(drop * steps_per_epoch) for drop in self.lr_drops]
 
 
 def parse_overrides(assignments: Sequence[str]) -> dict[str, str]:
@@ -178,10 +186,10 @@ def override(recipe: Recipe, overrides: Mapping[str, str]) -> Recipe:
         changed = Recipe.model_validate(recipe.model_dump() | values)
     except ValidationError as error:
         first = error.errors()[0]
-        field = str(first["loc"][0])
-        raise SpecError(
-            f"{field}: {first['msg']}. Received: {field}={overrides.get(field)!r}"
-        ) from error
+        message = first["msg"].removeprefix("Value error, ")
+        fields = [str(place) for place in first["loc"][:1]] or list(overrides)
+        received = ", ".join(f"{field}={overrides.get(field)!r}" for field in fields)
+        raise SpecError(f"{', '.join(fields)}: {message}. Received: {received}") from error
     others = (changed.rule, changed.overrides) != (recipe.rule, recipe.overrides)
     if others and changed.setting == recipe.setting:
         raise SpecError(
@@ -195,6 +203,8 @@ def _parse(field: str, text: str) -> Any:
     items = [item.strip() for item in text.split(",") if item.strip()]
     if field == "lr_drops":
         return items
+    if text == "none" and field in ("depth", "width", "size", "resize", "augmentation"):
+        return None
     if field == "overrides":
         return dict(_pattern_and_rule(item) for item in items)
     return text
