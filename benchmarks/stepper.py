@@ -72,6 +72,8 @@ class _Place(NamedTuple):
     extra: str
 
 
+_MODEL_LIBRARIES = {"torchvision": "torchvision", "keras_hub": "keras-hub"}
+
 STEPPERS: dict[str, _Place] = {
     "torch": _Place("antiparallel.benchmarks.steppers.pytorch", "torch"),
     "keras": _Place("antiparallel.benchmarks.steppers.keras3", "keras"),
@@ -123,12 +125,14 @@ def build_stepper(backend: str, recipe: Recipe, seed: int, dataset: Dataset) -> 
     place = STEPPERS[backend]
     try:
         module = import_module(place.module)
+        stepper: Stepper = module.build(recipe, seed, dataset)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("antiparallel"):
             raise
+        missing = error.name.partition(".")[0]
+        package = _MODEL_LIBRARIES.get(missing, f"'antiparallel[{place.extra},benchmarks]'")
         raise SpecError(
-            f"Expected {error.name} to be installed: pip install "
-            f"'antiparallel[{place.extra},benchmarks]'. Received: backend={backend!r}"
+            f"Expected {missing} to be installed: pip install {package}. "
+            f"Received: backend={backend!r}, model={recipe.model!r}"
         ) from error
-    stepper: Stepper = module.build(recipe, seed, dataset)
     return stepper

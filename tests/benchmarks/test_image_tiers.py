@@ -134,6 +134,16 @@ def test_a_stopped_run_goes_on_only_with_the_same_pictures(
     assert result(tmp_path / "run") == result(tmp_path / "whole")
 
 
+def test_a_model_library_that_is_not_installed_is_named(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(SpecError, match=r"pip install torchvision\. .*model='resnet18'"):
+        train(recipe("resnet18-ss"), seed=0, out=tmp_path / "run", data=Data(pictures))
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_command_trains_and_names_a_broken_picture(tmp_path: Path, pictures: Path):
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         sets = [part for field, text in SMALL.items() for part in ("--set", f"{field}={text}")]
