@@ -5,7 +5,6 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from antiparallel.benchmarks.files import write_atomically
+from antiparallel.benchmarks.report import words
 from antiparallel.benchmarks.report.claims import CRITERION, Judgement, judge
 from antiparallel.benchmarks.report.comparison import AGREEMENT, Comparison, Row, compare
 from antiparallel.benchmarks.report.departures import Departure, departures
 from antiparallel.benchmarks.report.figures import draw_comparison, draw_figures
 from antiparallel.benchmarks.report.looks import STYLE
-from antiparallel.benchmarks.report.published import METRICS, REFERENCES, Beside, Cell, beside
-from antiparallel.benchmarks.report.results import Experiment, SettingResult, Spread
+from antiparallel.benchmarks.report.published import METRICS, REFERENCES, Beside, beside
+from antiparallel.benchmarks.report.results import Experiment, SettingResult
 
 SPREAD = "mean +- sample standard deviation over seeds"
 
@@ -175,63 +175,8 @@ def as_json(report: Report) -> dict[str, Any]:
             for comparison in report.comparisons
         ],
     }
-    clean: dict[str, Any] = _without_nan(numbers)
+    clean: dict[str, Any] = words.without_nan(numbers)
     return clean
-
-
-def percent(spread: Spread) -> str:
-    """Return a spread of percentages as text."""
-    if not spread.n:
-        return "-"
-    return f"{spread.mean:.2f}" + (f" ± {spread.deviation:.2f}" if spread.n > 1 else "")
-
-
-def duration(spread: Spread) -> str:
-    """Return a mean of seconds as text."""
-    return f"{spread.mean:.1f}" if spread.n else "-"
-
-
-def note(result: SettingResult) -> str:
-    """Return what a reader must know about runs that are not counted."""
-    parts = (("diverged", result.diverged), ("not finished", result.unfinished))
-    return "; ".join(f"{word}: seed {', '.join(map(str, seeds))}" for word, seeds in parts if seeds)
-
-
-def points(judgement: Judgement) -> str:
-    """Return a judgement's mean and interval as text."""
-    if not judgement.seeds:
-        return "no seed has all the runs"
-    if not isfinite(judgement.low):
-        return f"{judgement.mean:+.2f}, no interval"
-    return f"{judgement.mean:+.2f} [{judgement.low:+.2f}, {judgement.high:+.2f}]"
-
-
-def difference(row: Row) -> str:
-    """Return a comparison's difference as text."""
-    return f"{row.difference:+.2f}"
-
-
-def pooled(row: Row) -> str:
-    """Return a comparison's spread as text."""
-    return f"{row.spread:.2f}" if isfinite(row.spread) else "-"
-
-
-def published(number: int, cell: Cell) -> str:
-    """Return a reference's error as text, or why it is not there."""
-    return REFERENCES[number].absent if cell.percent is None else f"{cell.percent:.2f}"
-
-
-def against(experiment: Experiment, cell: Cell) -> str:
-    """Return the difference to a published error as text, or why there is none."""
-    if cell.difference is not None:
-        return f"{cell.difference:+.2f}"
-    return "-" if experiment.tier == "imagenet" else "another experiment"
-
-
-def settings_in_words(experiment: Experiment, departure: Departure) -> str:
-    """Return the settings that a departure concerns as text."""
-    every = departure.settings == tuple(result.setting for result in experiment.complete)
-    return "all" if every else ", ".join(departure.settings)
 
 
 def _beside_json(row: Beside) -> dict[str, Any]:
@@ -301,11 +246,11 @@ def _render(template: str, shown: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals.update(percent=percent, duration=duration, note=note, points=points)
-    environment.globals.update(difference=difference, pooled=pooled)
-    environment.globals.update(published=published, against=against)
-    environment.globals.update(settings_in_words=settings_in_words)
-    environment.globals.update(references=REFERENCES, metrics=METRICS)
+    environment.globals.update(
+        {name: getattr(words, name) for name in words.FOR_TEMPLATES},
+        references=REFERENCES,
+        metrics=METRICS,
+    )
     return environment.get_template(template).render(
         **shown, spread=SPREAD.replace("+-", "±"), criterion=CRITERION, agreement=AGREEMENT
     )
@@ -322,11 +267,3 @@ def _image(figure: Figure, form: str) -> bytes:
 
 def _slug(experiment: Experiment) -> str:
     return f"{experiment.tier}-{experiment.model}-{experiment.backend}"
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not isfinite(value) else value

@@ -83,16 +83,11 @@ class SettingResult:
 
     def courses(self, name: str) -> np.ndarray:
         """Return a diagnostic's mean over runs after each epoch, ``(epochs, layers)``."""
-        return np.mean(
-            [
-                [
-                    [getattr(layer, name) for layer in epoch.diagnostics.values()]
-                    for epoch in run.epochs
-                ]
-                for run in self.runs.values()
-            ],
-            axis=0,
-        )
+        courses = [
+            [[getattr(layer, name) for layer in epoch.diagnostics.values()] for epoch in run.epochs]
+            for run in self.runs.values()
+        ]
+        return np.array(courses).mean(0)
 
 
 @dataclass(frozen=True)
