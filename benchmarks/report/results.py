@@ -87,7 +87,7 @@ class SettingResult:
             [[getattr(layer, name) for layer in epoch.diagnostics.values()] for epoch in run.epochs]
             for run in self.runs.values()
         ]
-        return np.array(courses).mean(0)
+        return np.asarray(np.array(courses).mean(0))
 
 
 @dataclass(frozen=True)
