@@ -64,9 +64,11 @@ def _comparison(comparison: Comparison) -> Figure:
             axes.fill_between(
                 epochs, errors.min(0), errors.max(0), color=drawn.color, alpha=0.15, lw=0
             )
-        _log_percent(axes, floor)
         axes.set_title(f"{row.setting}  {row.difference:+.2f}")
         axes.set_xlabel("Epoch")
+    smallest = min(min(row.first.mean, row.second.mean) for row in comparison.rows)
+    for axes in panels:
+        _set_percent(axes, floor, smallest)
     panels[0].set_ylabel("Top-1 validation error (%)")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
@@ -107,7 +109,6 @@ def _draw_curves(axes: Axes, experiment: Experiment, metric: str) -> None:
     ends = {}
     floor = _floor(experiment)
     drawn = _with(experiment, metric)
-    logarithmic = min(result.error(metric=metric).mean for result in drawn) < _SMALL
     for result in drawn:
         color, dashes, _ = look(result.setting)
         errors = np.maximum(result.curves(metric=metric), floor)
@@ -119,11 +120,7 @@ def _draw_curves(axes: Axes, experiment: Experiment, metric: str) -> None:
         axes.fill_between(epochs, errors.min(0), errors.max(0), color=color, alpha=0.15, lw=0)
         final = result.error(metric=metric).mean
         ends[result.setting] = (f"{result.setting}  {final:.2f} %", mean[-1])
-    if logarithmic:
-        _log_percent(axes, floor)
-    else:
-        axes.set_ylim(0, min(105, 1.05 * axes.get_ylim()[1]))
-        _grid(axes)
+    _set_percent(axes, floor, min(result.error(metric=metric).mean for result in drawn))
     _label_ends(axes, ends)
 
 
@@ -134,18 +131,18 @@ def _with(experiment: Experiment, metric: str) -> list[SettingResult]:
     ]
 
 
-def _log_percent(axes: Axes, floor: float) -> None:
+def _set_percent(axes: Axes, floor: float, smallest: float) -> None:
+    """Set the scale of errors: logarithmic if the smallest final one would else be unreadable."""
+    axes.grid(axis="y", color=GRID, lw=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if smallest >= _SMALL:
+        axes.set_ylim(0, min(105, 1.05 * axes.get_ylim()[1]))
+        return
     axes.set_yscale("log")
     axes.set_ylim(floor * 0.9, 110)
     axes.set_yticks([tick for tick in _TICKS if tick >= floor])
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
-    _grid(axes)
-
-
-def _grid(axes: Axes) -> None:
-    axes.grid(axis="y", color=GRID, lw=0.8)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _label_ends(axes: Axes, ends: dict[str, tuple[str, float]]) -> None:

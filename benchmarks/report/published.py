@@ -39,8 +39,8 @@ REFERENCES: tuple[Reference, ...] = (
     Reference(
         name="BioTorch",
         source="github.com/jsalbert/biotorch, Benchmarks.md at 536ea216",
-        setting="75 epochs, learning rate 0.1 for every rule, divided by 10 at epochs 20, 40, 60; "
-        "its feedback is scaled by another lambda",
+        setting="75 epochs, learning rate 0.1 for all of these, divided by 10 at epochs 20, 40, "
+        "60; its feedback is scaled by another lambda",
         absent="not published",
         errors={
             ("resnet18", "bp", "error"): 30.39,
