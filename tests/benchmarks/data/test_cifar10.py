@@ -9,6 +9,8 @@ import pytest
 from torchvision.datasets import CIFAR10
 
 from antiparallel.benchmarks.data.cifar10 import FOLDER, read_cifar10
+from antiparallel.benchmarks.data.images import open_images
+from antiparallel.benchmarks.data.transforms import Preprocessing
 from antiparallel.spec import SpecError
 
 FILES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
@@ -52,6 +54,20 @@ def test_pictures_labels_and_names_are_torchvision_s(
         assert (ours.images == theirs.data).all()
         assert ours.labels.tolist() == theirs.targets
     assert list(found.classes) == theirs.classes
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_it_is_a_data_set_like_any_other(folder: Path, workers: int):
+    found = read_cifar10(folder)
+    images = open_images(folder.parent, Preprocessing(32, 32, "padded-crop"), workers=workers)
+    (batch,) = images.validation_batches(4)
+    assert (batch.images == found.validation.images).all()
+    assert (batch.labels == found.validation.labels).all()
+    assert (images.train_size, images.classes) == (20, 10)
+    shown = list(images.train_batches(seed=0, epoch=0, start=0, stop=5, batch_size=4))
+    labels = np.concatenate([batch.labels for batch in shown])
+    assert sorted(labels) == sorted(found.train.labels)
+    images.close()
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
