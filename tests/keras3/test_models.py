@@ -313,3 +313,44 @@ def test_a_kernel_that_is_read_behind_its_layer_s_back_is_not_reported_as_conver
     ap.convert(model)
     (row,) = [row for row in ap.summary(model).rows if row.name.endswith("inner")]
     assert "read by Reader.call" in row.reason
+
+
+class ReaderAndCaller(Reader):
+    """A layer that calls another and multiplies by its kernel too, by a name of its own."""
+
+    shares = False
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        if self.shares:
+            self.tied = self.inner.kernel
+
+    def call(self, inputs: Any) -> Any:
+        dense = self.inner
+        return dense(inputs) + ops.matmul(inputs, dense.kernel)
+
+
+class Sharer(ReaderAndCaller):
+    """The same with the kernel as a variable of its own too."""
+
+    shares = True
+
+
+@pytest.mark.parametrize("rule", ["bp", *RULES])
+def test_a_kernel_that_is_used_in_its_layer_and_outside_is_found_at_run_time(rule: str) -> None:
+    layers = [keras.layers.Dense(4, name="d"), ReaderAndCaller(), keras.layers.Dense(2)]
+    model = ap.convert(keras.Sequential([keras.Input((4,)), *layers]), rule)
+    x = np.ones((2, 4), "float32")
+    before = [array(weight) for weight in model.weights]
+    with pytest.raises(FeedbackError) as caught:
+        ap.verify(model, x)
+    (line,) = str(caught.value).splitlines()[1:]
+    assert line.endswith("inner: its kernel took part outside of its calls")
+    for weight, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(array(weight), value)
+
+
+def test_a_layer_may_use_a_variable_that_it_owns_together_with_another() -> None:
+    layers = [keras.layers.Dense(4, name="d"), Sharer(), keras.layers.Dense(2)]
+    model = ap.convert(keras.Sequential([keras.Input((4,)), *layers]))
+    assert len(ap.verify(model, np.ones((2, 4), "float32"))) == 3
