@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.text import Text
 
+from antiparallel.benchmarks.compare import compare_runs, write_comparison
 from antiparallel.benchmarks.conformance import check_conformance
 from antiparallel.benchmarks.recipes import (
     RECIPES,
@@ -36,6 +37,7 @@ from antiparallel.benchmarks.terminal import (
     error_so_far,
     errors,
     print_comparison,
+    print_runs,
     print_section,
     print_written,
     progress_bars,
@@ -269,6 +271,31 @@ def report(
         antiparallel report runs/digits/runs/torch/convnet-ss runs/mine --out runs/compared
     """
     _report(find_records(runs), out)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder: A.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another one's: B.")],
+    anything: Annotated[
+        bool, typer.Option("--any", help="Compare runs of different experiments too.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write the numbers to, as JSON.")
+    ] = None,
+) -> None:
+    """Compare two runs, of any backends: metrics epoch by epoch, weights, feedback, answers.
+
+    For example:
+
+        antiparallel compare runs/ss runs/ss-again
+
+        antiparallel compare runs/ss runs/fa --out runs/ss-and-fa
+    """
+    compared = compare_runs(first, second, anything=anything)
+    print_runs(compared)
+    if out is not None:
+        print_written("Comparison:", [write_comparison(compared, out)])
 
 
 @app.command()

@@ -16,11 +16,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from antiparallel.benchmarks.compare import Comparison as RunComparison
 from antiparallel.benchmarks.record import Position, Record
 from antiparallel.benchmarks.report.comparison import Comparison
-from antiparallel.benchmarks.report.pages import (
-    SPREAD,
-    Section,
+from antiparallel.benchmarks.report.pages import SPREAD, Section
+from antiparallel.benchmarks.report.words import (
     difference,
     duration,
     note,
@@ -111,6 +111,72 @@ def print_comparison(comparison: Comparison) -> None:
             f"[{_COLORS[row.agreement]}]{row.agreement}[/]",
         )
     console.print(table)
+
+
+def print_runs(comparison: RunComparison) -> None:
+    """Print two runs side by side: epochs, weights, answers."""
+    first, second = comparison.first, comparison.second
+    console.print(f"A: {first.name} ({first.status})", highlight=False)
+    console.print(f"B: {second.name} ({second.status})", highlight=False)
+    for field, (ours, theirs) in comparison.recipe.items():
+        console.print(f"  {field}: {ours} and {theirs}", highlight=False, markup=False)
+    table = Table(title="B minus A after each epoch; errors in points", title_justify="left")
+    for header in ("Epoch", "Train loss", "Train error", "Val. loss", "Val. error", "Val. top-5"):
+        table.add_column(header, justify="right")
+    for epoch in comparison.epochs:
+        table.add_row(
+            str(epoch.epoch + 1),
+            *(
+                _signed(part.get(metric), 1 if metric == "loss" else 100)
+                for part, metrics in (
+                    (epoch.train, ("loss", "error")),
+                    (epoch.validation, ("loss", "error", "top5_error")),
+                )
+                for metric in metrics
+            ),
+        )
+    console.print(table)
+    parted = "never" if comparison.parted is None else f"in epoch {comparison.parted + 1}"
+    console.print(f"Metrics first differ: {parted}.", highlight=False)
+    _print_tensors(comparison)
+    _print_answers(comparison)
+
+
+def _signed(value: float | None, factor: int) -> str:
+    return "-" if value is None else f"{factor * value:+.3g}"
+
+
+def _print_tensors(comparison: RunComparison) -> None:
+    if comparison.updates is None:
+        console.print("No distances: a run has no checkpoint.")
+        return
+    if comparison.tensors:
+        after = " and ".join(str(update) for update in dict.fromkeys(comparison.updates))
+        table = Table(title=f"Weights and stored B, update {after}", title_justify="left")
+        table.add_column("Tensor")
+        table.add_column("|A - B| / |A|", justify="right")
+        table.add_column("Same signs %", justify="right")
+        for tensor in comparison.tensors:
+            signs = f"{100 * tensor.same_signs:.2f}"
+            table.add_row(escape(tensor.name), f"{tensor.relative:.3g}", signs)
+        console.print(table)
+    else:
+        console.print("No distances: the checkpoints have no name in common.")
+    if comparison.alone and comparison.tensors:
+        names = ", ".join(comparison.alone)
+        console.print(f"In one run only: {names}", highlight=False, markup=False)
+
+
+def _print_answers(comparison: RunComparison) -> None:
+    if (answers := comparison.answers) is None:
+        return
+    text = f"Answers differ on {answers.different} of {answers.pictures} validation pictures."
+    if answers.p is not None:
+        text += (
+            f" Only A is right on {answers.first_only}, only B on {answers.second_only}: "
+            f"p = {answers.p:.3g} (McNemar, exact)."
+        )
+    console.print(text, highlight=False)
 
 
 def print_written(title: str, paths: Sequence[Path]) -> None:

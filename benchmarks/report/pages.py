@@ -5,27 +5,35 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from antiparallel.benchmarks.files import write_atomically
+from antiparallel.benchmarks.report import words
 from antiparallel.benchmarks.report.claims import CRITERION, Judgement, judge
 from antiparallel.benchmarks.report.comparison import AGREEMENT, Comparison, Row, compare
+from antiparallel.benchmarks.report.departures import Departure, departures
 from antiparallel.benchmarks.report.figures import draw_comparison, draw_figures
-from antiparallel.benchmarks.report.results import Experiment, SettingResult, Spread
+from antiparallel.benchmarks.report.looks import STYLE
+from antiparallel.benchmarks.report.published import METRICS, REFERENCES, Beside, beside
+from antiparallel.benchmarks.report.results import Experiment, SettingResult
 
 SPREAD = "mean +- sample standard deviation over seeds"
 
 CAPTIONS = {
-    "curves": "In the form of the paper's Figure 1: top-1 validation error after each epoch. "
-    "Line: mean over seeds. Band: from the best seed to the worst. "
-    "An error of zero is drawn at the lower edge.",
+    "curves": "In the form of the paper's Figure 1: error after each epoch. Line: mean validation "
+    "error over seeds. Band: from the best seed to the worst. Dotted: training error, each picture "
+    "as augmented and before the update it took part in. On a log scale an error of zero is drawn "
+    "at the lower edge.",
     "diagnostics": "In the form of the paper's Figure 3: weights and feedback after the last "
-    "epoch, layer by layer. Bars: one standard deviation over seeds.",
+    "epoch, layer by layer. Bars: one standard deviation over seeds. For backprop, whose B is W, "
+    "the angle is that between W and sign(W).",
+    "courses": "The same on the way: each line is a layer, its colour says how deep; means over "
+    "seeds. Dotted: orthogonal.",
     "comparison": "Top-1 validation error after each epoch in both backends, setting by setting. "
     "Line: mean over seeds. Band: from the best seed to the worst.",
     "pictures": "Real validation pictures, those that the networks found hardest, and what each "
@@ -53,6 +61,8 @@ class Section:
 
     experiment: Experiment
     judgements: list[Judgement]
+    beside: list[Beside]
+    departures: list[Departure] | None
     provenance: Provenance
     figures: dict[str, Figure]
 
@@ -71,6 +81,8 @@ def make_report(experiments: Sequence[Experiment]) -> Report:
         Section(
             experiment,
             judge(experiment),
+            beside(experiment),
+            departures(experiment),
             _provenance(experiment),
             draw_figures(experiment) if experiment.complete else {},
         )
@@ -94,7 +106,8 @@ def write_report(report: Report, out: Path) -> list[Path]:
 
     def picture(figure: Figure, slug: str, name: str) -> dict[str, str]:
         path = out / f"{slug}-{name}.png"
-        images[path] = _png(figure)
+        images[path] = _image(figure, "png")
+        images[path.with_suffix(".svg")] = _image(figure, "svg")
         data = base64.b64encode(images[path]).decode()
         return {"file": path.name, "data": data, "caption": CAPTIONS[name]}
 
@@ -140,10 +153,16 @@ def as_json(report: Report) -> dict[str, Any]:
                 "model": section.experiment.model,
                 "backend": section.experiment.backend,
                 "settings": [_setting_json(result) for result in section.experiment.settings],
+                "published": [_beside_json(row) for row in section.beside],
+                "differs_from_the_paper": section.departures
+                and [asdict(departure) for departure in section.departures],
                 "claims": [asdict(judgement) for judgement in section.judgements],
                 "provenance": asdict(section.provenance),
             }
             for section in report.sections
+        ],
+        "references": [
+            {"name": r.name, "source": r.source, "setting": r.setting} for r in REFERENCES
         ],
         "agreement": AGREEMENT,
         "comparisons": [
@@ -156,45 +175,20 @@ def as_json(report: Report) -> dict[str, Any]:
             for comparison in report.comparisons
         ],
     }
-    clean: dict[str, Any] = _without_nan(numbers)
+    clean: dict[str, Any] = words.without_nan(numbers)
     return clean
 
 
-def percent(spread: Spread) -> str:
-    """Return a spread of percentages as text."""
-    if not spread.n:
-        return "-"
-    return f"{spread.mean:.2f}" + (f" ± {spread.deviation:.2f}" if spread.n > 1 else "")
-
-
-def duration(spread: Spread) -> str:
-    """Return a mean of seconds as text."""
-    return f"{spread.mean:.1f}" if spread.n else "-"
-
-
-def note(result: SettingResult) -> str:
-    """Return what a reader must know about runs that are not counted."""
-    parts = (("diverged", result.diverged), ("not finished", result.unfinished))
-    return "; ".join(f"{word}: seed {', '.join(map(str, seeds))}" for word, seeds in parts if seeds)
-
-
-def points(judgement: Judgement) -> str:
-    """Return a judgement's mean and interval as text."""
-    if not judgement.seeds:
-        return "no seed has all the runs"
-    if not isfinite(judgement.low):
-        return f"{judgement.mean:+.2f}, no interval"
-    return f"{judgement.mean:+.2f} [{judgement.low:+.2f}, {judgement.high:+.2f}]"
-
-
-def difference(row: Row) -> str:
-    """Return a comparison's difference as text."""
-    return f"{row.difference:+.2f}"
-
-
-def pooled(row: Row) -> str:
-    """Return a comparison's spread as text."""
-    return f"{row.spread:.2f}" if isfinite(row.spread) else "-"
+def _beside_json(row: Beside) -> dict[str, Any]:
+    return {
+        "setting": row.setting,
+        "metric": row.metric,
+        "validation_error_percent": asdict(row.ours),
+        "references": {
+            reference.name: asdict(cell)
+            for reference, cell in zip(REFERENCES, row.cells, strict=True)
+        },
+    }
 
 
 def _row_json(row: Row) -> dict[str, Any]:
@@ -252,26 +246,24 @@ def _render(template: str, shown: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals.update(percent=percent, duration=duration, note=note, points=points)
-    environment.globals.update(difference=difference, pooled=pooled)
+    environment.globals.update(
+        {name: getattr(words, name) for name in words.FOR_TEMPLATES},
+        references=REFERENCES,
+        metrics=METRICS,
+    )
     return environment.get_template(template).render(
         **shown, spread=SPREAD.replace("+-", "±"), criterion=CRITERION, agreement=AGREEMENT
     )
 
 
-def _png(figure: Figure) -> bytes:
+def _image(figure: Figure, form: str) -> bytes:
+    """Return a figure's file, the same bytes for the same figure: no date, no version."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    metadata = {"Software": None} if form == "png" else {"Date": None, "Creator": None}
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format=form, dpi=150, metadata=metadata)
     return buffer.getvalue()
 
 
 def _slug(experiment: Experiment) -> str:
     return f"{experiment.tier}-{experiment.model}-{experiment.backend}"
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not isfinite(value) else value

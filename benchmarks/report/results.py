@@ -64,11 +64,11 @@ class SettingResult:
         """Return the time that a run took."""
         return Spread.of([run.seconds for run in self.runs.values()])
 
-    def curves(self) -> np.ndarray:
-        """Return validation errors in percent, ``(runs, epochs)``."""
+    def curves(self, part: str = "validation", metric: str = "error") -> np.ndarray:
+        """Return errors in percent, ``(runs, epochs)``; nan where a record has none."""
         return np.array(
             [
-                [100 * epoch.validation["error"] for epoch in run.epochs]
+                [100 * getattr(epoch, part).get(metric, nan) for epoch in run.epochs]
                 for run in self.runs.values()
             ]
         )
@@ -80,6 +80,14 @@ class SettingResult:
         return layers, np.array(
             [[getattr(table[layer], name) for layer in layers] for table in tables]
         )
+
+    def courses(self, name: str) -> np.ndarray:
+        """Return a diagnostic's mean over runs after each epoch, ``(epochs, layers)``."""
+        courses = [
+            [[getattr(layer, name) for layer in epoch.diagnostics.values()] for epoch in run.epochs]
+            for run in self.runs.values()
+        ]
+        return np.asarray(np.array(courses).mean(0))
 
 
 @dataclass(frozen=True)

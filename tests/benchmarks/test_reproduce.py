@@ -99,7 +99,7 @@ def test_a_tier_is_reproduced_reported_and_not_run_twice(tmp_path: Path, command
 
     page = _Addresses()
     page.feed((folder / "report" / "report.html").read_text())
-    assert len(page.found) == 3
+    assert len(page.found) == 4
     assert all(address.startswith("data:image/png;base64,") for address in page.found)
     for picture in folder.glob("report/*.png"):
         assert picture.read_bytes().startswith(b"\x89PNG")
