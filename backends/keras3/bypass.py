@@ -9,8 +9,8 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterator
-from functools import cache
-from types import FunctionType
+from functools import cache, partial
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 import keras
@@ -19,6 +19,9 @@ _KERNELS = {"kernel", "_kernel", "depthwise_kernel", "pointwise_kernel"}
 
 # What may be asked of a kernel without using its values.
 _METADATA = {"dtype", "shape", "ndim", "trainable", "name", "path"}
+
+# Their functions keep no weights of a user's.
+_LIBRARIES = {"keras", "tensorflow", "jax", "torch", "numpy"}
 
 
 def bypassed_layers(model: keras.layers.Layer) -> dict[int, str]:
@@ -47,20 +50,60 @@ def hidden_layers(model: keras.layers.Layer) -> dict[str, str]:
     hidden = {}
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.Lambda):
-            for name, value in _surroundings(layer.function):
+            for name, value in _used("function", layer.function, set()):
                 if _has_weights(value):
                     hidden[layer.name] = f"{name} ({type(value).__name__})"
     return hidden
 
 
-def _surroundings(function: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what a function uses from outside of it."""
-    if not isinstance(function, FunctionType):
-        if isinstance(function, keras.layers.Layer):
-            yield function.name, function
+def _used(name: str, value: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Yield what has a name, and what it uses in turn: functions, their objects, containers."""
+    if id(value) in seen:
         return
-    found = inspect.getclosurevars(function)
-    yield from {**found.globals, **found.nonlocals}.items()
+    seen.add(id(value))
+    yield name, value
+    if isinstance(value, keras.layers.Layer):
+        return
+    inside: dict[str, Any] = {}
+    if isinstance(value, FunctionType):
+        if str(value.__module__).partition(".")[0] not in _LIBRARIES:
+            inside = _surroundings(value)
+    elif isinstance(value, MethodType):
+        inside = {name: value.__self__, value.__name__: value.__func__}
+    elif isinstance(value, partial):
+        inside = {name: [value.func, value.args, value.keywords]}
+    elif isinstance(value, dict):
+        inside = {f"{name}[{key!r}]": element for key, element in value.items()}
+    elif isinstance(value, list | tuple | set):
+        inside = {f"{name}[{number}]": element for number, element in enumerate(value)}
+    elif callable(value) and not isinstance(value, type):
+        inside = getattr(value, "__dict__", {}) | {name: type(value).__call__}
+    for key, element in inside.items():
+        yield from _used(key, element, seen)
+
+
+def _surroundings(function: FunctionType) -> dict[str, Any]:
+    """Return what a function and those defined in it use from outside, and its defaults.
+
+    Of an object, that is what it holds under a name that the function mentions.
+    """
+    around = dict(inspect.getclosurevars(function).nonlocals)
+    names: set[str] = set()
+    waiting = [function.__code__]
+    while waiting:
+        code = waiting.pop()
+        waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+        names.update(code.co_names)  # of globals and of attributes
+    globals_ = function.__globals__
+    around |= {name: globals_[name] for name in sorted(names & globals_.keys())}
+    around |= {
+        f"{owner}.{name}": vars(value)[name]
+        for owner, value in around.items()
+        if hasattr(value, "__dict__")
+        for name in sorted(names & vars(value).keys())
+    }
+    defaults = [function.__defaults__, function.__kwdefaults__]
+    return around | {f"a default of {function.__name__}": defaults}
 
 
 def _has_weights(value: Any) -> bool:

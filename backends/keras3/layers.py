@@ -31,6 +31,7 @@ from antiparallel.spec import (
     Rule,
     Scale,
     SignSymmetry,
+    SpecError,
     UnsupportedError,
     as_rule,
     feedback_scale,
@@ -110,7 +111,14 @@ class FeedbackLayer(layers.Layer):
         Args:
             kernel: The kernel's name; a separable convolution has ``"depthwise_kernel"`` and
                 ``"pointwise_kernel"``.
+
+        Raises:
+            SpecError: The layer has no such kernel.
+            UnsupportedError: The layer is not built.
         """
+        names = [found.name for found in kernels(cast(WeightLayer, self))]
+        if kernel not in names:
+            raise SpecError(f"Expected one of the kernels {names}. Received: kernel={kernel!r}")
         weight = engine.as_tensor(getattr(self, kernel))
         if isinstance(self.rule, Backprop):
             return weight

@@ -1,6 +1,6 @@
 """The proof, at run time, that a model's errors go back through B."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod, sqrt
@@ -38,8 +38,9 @@ def verify(model: keras.layers.Layer, *args: Any, **kwargs: Any) -> dict[str, in
 
     Zeros are added to what enters and to what leaves each call of a layer. Their gradients are
     the error that the call sends and the one that arrives at it; the first is compared with the
-    derivative of Keras's own layer with B in the place of W, for the second. Variables and counts
-    are as before afterwards.
+    derivative of Keras's own layer with B in the place of W, for the second. A layer's variables
+    are constants while it runs, so a gradient that reaches them comes from a use outside of its
+    calls. Variables and counts are as before afterwards.
 
     Args:
         model: A converted model, or one built of ``antiparallel.keras`` layers.
@@ -51,8 +52,9 @@ def verify(model: keras.layers.Layer, *args: Any, **kwargs: Any) -> dict[str, in
 
     Raises:
         SpecError: No layer has a rule.
-        FeedbackError: A layer's error was not computed with B; or a layer was not called, or no
-            error arrived at it, so that nothing is proved. Names every such layer.
+        FeedbackError: A layer's error was not computed with B; a layer was not called, or no
+            error arrived at it, so that nothing is proved; or its variables were used without
+            calling it. Names every such layer.
 
     Tolerance: ``8 sqrt(n) eps |B|^T |dy|`` per element, n the number of summands, eps that of the
     error's dtype: the probabilistic bound on a sum's rounding of Higham and Mary (2019), "A new
@@ -68,13 +70,9 @@ def verify(model: keras.layers.Layer, *args: Any, **kwargs: Any) -> dict[str, in
             f"Expected a model with layers that follow a rule. Received: {type(model).__name__}"
         )
 
-    def run() -> Any:
-        with keras.StatelessScope():  # in which no variable changes
-            return _loss(model(*args, **kwargs))
-
     calls: dict[str, list[_Call]] = {name: [] for name in layers}
-    with _recording(layers, calls):
-        run()
+    with keras.StatelessScope(), _recording(layers, calls):  # in it no variable changes
+        model(*args, **kwargs)
     shapes = [
         (shape, call.dtype)
         for made in calls.values()
@@ -86,18 +84,29 @@ def verify(model: keras.layers.Layer, *args: Any, **kwargs: Any) -> dict[str, in
         name: [_matrices(layer, len(made) - 1 - n) for n in range(len(made))]
         for (name, layer), made in zip(layers.items(), calls.values(), strict=True)
     }
+    variables = _own_variables(model, layers)
+    values = [engine.as_tensor(variable) for variable in variables]
 
-    def loss(*added: Any) -> Any:
-        with _adding(layers, calls, list(added)):
-            return run()
+    def loss(*inputs: Any) -> Any:
+        added, given = inputs[: len(zeros)], inputs[len(zeros) :]
+        with (
+            keras.StatelessScope(list(zip(variables, given, strict=True))) as scope,
+            _adding(layers, calls, added, scope),
+        ):
+            return _loss(model(*args, **kwargs))
 
     with _counts_as_before(layers):
-        _, gradients = engine.pullback(loss, zeros, ops.ones_like)
-    pairs = iter(zip(gradients[0::2], gradients[1::2], strict=True))
+        _, gradients = engine.pullback(loss, [*zeros, *values], ops.ones_like)
+    used = zip(variables, gradients[len(zeros) :], strict=True)
+    used_outside = {id(variable) for variable, gradient in used if _numpy(gradient).any()}
+    pairs = iter(zip(gradients[0 : len(zeros) : 2], gradients[1 : len(zeros) : 2], strict=True))
     problems, compared = {}, {}
     for name, layer in layers.items():
         made = [(*next(pairs), matrices[name][n]) for n in range(len(calls[name]))]
         problems[name], compared[name] = _problem(layer, made)
+        outside = [own.name for own in _own(layer) if id(own) in used_outside]
+        if outside:
+            problems[name] = f"its {' and '.join(outside)} took part outside of its calls"
     if any(problems.values()):
         lines = [f"{name or '(model)'}: {text}" for name, text in problems.items() if text]
         raise FeedbackError(
@@ -124,16 +133,29 @@ def _recording(layers: dict[str, Any], calls: dict[str, list[_Call]]) -> Iterato
 
 @contextmanager
 def _adding(
-    layers: dict[str, Any], calls: dict[str, list[_Call]], added: list[Any]
+    layers: dict[str, Any],
+    calls: dict[str, list[_Call]],
+    added: Sequence[Any],
+    scope: keras.StatelessScope,
 ) -> Iterator[None]:
-    """Add a tensor to what enters each call, and one before its activation."""
+    """Add a tensor to what enters each call, and one before its activation.
+
+    In between, the layer's variables are constants if the scope has values for them.
+    """
     pairs = iter(zip(added[0::2], added[1::2], strict=True))
     waiting = {name: [next(pairs) for _ in made] for name, made in calls.items()}
+    held: list[list[tuple[keras.Variable, Any]]] = []
 
     def entered(name: str, x: Any) -> Any:
+        current = [(own, scope.get_current_value(own)) for own in _own(layers[name])]
+        held.append([(own, value) for own, value in current if value is not None])
+        for own, value in held[-1]:
+            scope.add_update((own, ops.stop_gradient(value)))
         return x + ops.cast(waiting[name][0][0], x.dtype)
 
     def left(name: str, x: Any, y: Any) -> Any:
+        for update in held.pop():
+            scope.add_update(update)
         return y + waiting[name].pop(0)[1]
 
     with _observed(layers, entered, left):
@@ -167,6 +189,20 @@ def _observed(layers: dict[str, Any], entered: Any, left: Any) -> Iterator[None]
         for name, layer in layers.items():
             del layer.call
             layer.activation = before[name]
+
+
+def _own(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """Return a layer's variables without those of layers in it, such as what its rule keeps."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def _own_variables(model: keras.layers.Layer, layers: dict[str, Any]) -> list[keras.Variable]:
+    """Return the layers' variables, without those that other layers own too and so may use."""
+    known = {id(layer) for layer in layers.values()}
+    others = [layer for layer in model._flatten_layers() if id(layer) not in known]
+    shared = {id(variable) for layer in others for variable in _own(layer)}
+    own = {id(variable): variable for layer in layers.values() for variable in _own(layer)}
+    return [variable for key, variable in own.items() if key not in shared]
 
 
 @contextmanager

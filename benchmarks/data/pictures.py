@@ -12,7 +12,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 """What a whole file has near its end, by format."""
 
-_TAIL = 4096  # some cameras and tools append a little
+_TAIL = 4096  # some cameras and tools append a little, few more
 
 
 class PictureError(ValueError):
@@ -35,16 +35,20 @@ def decode(content: bytes) -> Image.Image:
         warnings.simplefilter("ignore", UserWarning)  # odd EXIF data, palettes with transparency
         try:
             image: Image.Image = Image.open(io.BytesIO(content))
+            if image.mode == "F":
+                raise PictureError("pixels in floating point, whose range is unknown")
             if image.mode.startswith("I"):
                 pixels = np.asarray(image)
                 image = Image.fromarray((pixels.clip(0, 65535) >> 8).astype(np.uint8))
             return image.convert("RGB")
+        except PictureError:
+            raise
         except Exception as error:  # decoders raise whatever they like on broken files
             raise PictureError(f"{type(error).__name__}: {error}") from error
 
 
 def fault(content: bytes) -> str | None:
-    """Return why a file is no whole picture, as far as that shows without decoding pixels."""
+    """Return why a file is no whole picture; pixels are decoded only if its end is not in sight."""
     if not content:
         return "empty file"
     with warnings.catch_warnings():
@@ -55,4 +59,10 @@ def fault(content: bytes) -> str | None:
         except Exception as error:
             return "not a picture" if "identify" in str(error) else str(error)
     end = _ENDS.get(str(found))
-    return None if end is None or end in content[-_TAIL:] else "truncated"
+    if end is None or end in content[-_TAIL:]:
+        return None
+    try:
+        decode(content)
+    except PictureError as error:
+        return f"truncated, or with more behind its end than usual ({error})"
+    return None

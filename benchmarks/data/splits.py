@@ -4,18 +4,20 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from antiparallel.benchmarks.data import cifar10
 from antiparallel.benchmarks.data.pictures import SUFFIXES, fault
 from antiparallel.spec import SpecError
 
 _VALIDATION = ("val", "validation", "test")
+_PPM = b"P6 32 32 255\n"
 _LARGEST = 64 * 2**20  # bytes of a picture's file; ImageNet's largest has 15.2 MB
 
 Watch: TypeAlias = Callable[[int, int], None]
@@ -30,11 +32,13 @@ class Split:
         root: A folder or zip file with one folder a class.
         names: Each picture's path in it.
         labels: The number of each picture's class, ``(pictures,)``, int64.
+        sizes: Each file's size, in bytes.
     """
 
     root: Path
     names: tuple[str, ...]
     labels: NDArray[np.int64]
+    sizes: tuple[int, ...]
 
     def read(self, index: int) -> bytes:
         """Return a picture's file.
@@ -42,21 +46,39 @@ class Split:
         Raises:
             OSError: It cannot be read, or is no file of a picture's size.
         """
+        if self.sizes[index] > _LARGEST:
+            raise OSError(f"larger than {_LARGEST} bytes")
         name = self.names[index]
         if self.root.is_dir():
-            path = self.root / name
-            if path.stat().st_size > _LARGEST:
-                raise OSError(f"larger than {_LARGEST} bytes")
-            return path.read_bytes()
-        archive = _archive(self.root, os.getpid())
-        if archive.getinfo(name).file_size > _LARGEST:
-            raise OSError(f"larger than {_LARGEST} bytes")
-        return archive.read(name)
+            return (self.root / name).read_bytes()
+        try:
+            return _archive(self.root, os.getpid()).read(name)
+        except Exception as error:  # encrypted, damaged, packed by an unknown method
+            raise OSError(f"{type(error).__name__}: {error}") from error
 
-    def without(self, indices: Iterable[int]) -> "Split":
+    def without(self, indices: Iterable[int]) -> Self:
         """Return the split without some of its pictures."""
         left = np.setdiff1d(np.arange(len(self.names)), list(indices))
-        return Split(self.root, tuple(self.names[i] for i in left), self.labels[left])
+        names, sizes = (tuple(old[i] for i in left) for old in (self.names, self.sizes))
+        return replace(self, names=names, labels=self.labels[left], sizes=sizes)
+
+
+@dataclass(frozen=True)
+class Cifar10Split(Split):
+    """A split of CIFAR-10 in its authors' files; a picture's name is its number.
+
+    Args:
+        training: Whether it is the training split.
+    """
+
+    training: bool = True
+
+    def read(self, index: int) -> bytes:
+        """Return a picture, as a file that says no more than its size and its pixels."""
+        found = _cifar10(self.root, os.getpid())
+        split = found.train if self.training else found.validation
+        pixels: bytes = split.images[int(self.names[index])].tobytes()
+        return _PPM + pixels
 
 
 @dataclass(frozen=True)
@@ -76,11 +98,11 @@ class Splits:
     skipped: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
-        """Return a checksum of the pictures' names, in their order."""
+        """Return a checksum of the pictures' names and sizes, in their order."""
         digest = hashlib.sha256()
         for split in (self.train, self.validation):
-            for name in split.names:
-                digest.update(name.encode() + b"\0")
+            for name, size in zip(split.names, split.sizes, strict=True):
+                digest.update(f"{name}\0{size}\0".encode())
             digest.update(b"\0")
         return digest.hexdigest()
 
@@ -91,7 +113,8 @@ def find_splits(root: Path) -> Splits:
     Args:
         root: A folder with ``train`` and ``val`` (or ``validation``, or ``test``), each a folder
             or a zip file with one folder of pictures a class: ImageNet's by WordNet id, or
-            any other class folders, as torchvision's ``ImageFolder`` takes them.
+            any other class folders, as torchvision's ``ImageFolder`` takes them. Or one with
+            ``cifar-10-batches-py``.
 
     Raises:
         SpecError: A split is missing or has no pictures, a class is empty, or the splits have
@@ -99,6 +122,8 @@ def find_splits(root: Path) -> Splits:
     """
     if not root.is_dir():
         raise SpecError(f"Expected a folder with train and val in it. Received: {str(root)!r}")
+    if (root / cifar10.FOLDER).is_dir():
+        return _cifar10_splits(root)
     found = [_find(root, ("train",)), _find(root, _VALIDATION)]
     classes = [_pictures(path) for path in found]
     first, second = (set(names) for names in classes)
@@ -161,21 +186,38 @@ def _find(root: Path, names: Iterable[str]) -> Path:
     )
 
 
-def _pictures(path: Path) -> dict[str, list[str]]:
-    """Return each class's pictures; of a folder's other entries, hidden ones are passed over."""
-    classes: dict[str, list[str]] = {}
+def _cifar10_splits(root: Path) -> Splits:
+    found = _cifar10(root, os.getpid())
+    train, validation = (
+        Cifar10Split(
+            root,
+            names=tuple(f"{number:05d}" for number in range(len(batch.labels))),
+            labels=batch.labels,
+            sizes=(batch.images[0].size,) * len(batch.labels),
+            training=training,
+        )
+        for batch, training in ((found.train, True), (found.validation, False))
+    )
+    return Splits(found.classes, train, validation)
+
+
+def _pictures(path: Path) -> dict[str, list[tuple[str, int]]]:
+    """Return each class's pictures with their sizes; hidden folders are passed over."""
+    classes: dict[str, list[tuple[str, int]]] = {}
     if path.is_dir():
         for entry in os.scandir(path):
             if entry.is_dir() and not entry.name.startswith("."):
-                classes[entry.name] = [f"{entry.name}/{e.name}" for e in os.scandir(entry.path)]
+                files = os.scandir(entry.path)
+                classes[entry.name] = [(f"{entry.name}/{f.name}", f.stat().st_size) for f in files]
     else:
-        for name in _archive(path, os.getpid()).namelist():
-            label, slash, rest = name.partition("/")
+        for member in _archive(path, os.getpid()).infolist():
+            label, slash, rest = member.filename.partition("/")
             if slash:
-                classes.setdefault(label, []).extend([name] if rest else [])
+                file = [(member.filename, member.file_size)] if rest else []
+                classes.setdefault(label, []).extend(file)
     classes = {
-        label: sorted(name for name in names if name.lower().endswith(SUFFIXES))
-        for label, names in classes.items()
+        label: sorted(file for file in files if file[0].lower().endswith(SUFFIXES))
+        for label, files in classes.items()
     }
     if empty := sorted(label for label, names in classes.items() if not names):
         raise SpecError(
@@ -187,16 +229,17 @@ def _pictures(path: Path) -> dict[str, list[str]]:
     return classes
 
 
-def _split(path: Path, classes: dict[str, list[str]]) -> Split:
-    names = tuple(name for label in sorted(classes) for name in classes[label])
+def _split(path: Path, classes: dict[str, list[tuple[str, int]]]) -> Split:
+    names, sizes = zip(*(file for label in sorted(classes) for file in classes[label]), strict=True)
     counts = [len(classes[label]) for label in sorted(classes)]
-    return Split(path, names, np.repeat(np.arange(len(counts), dtype=np.int64), counts))
+    labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+    return Split(path, names, labels, sizes)
 
 
 def _fault(split: Split, index: int) -> str | None:
     try:
         return fault(split.read(index))
-    except (OSError, zipfile.BadZipFile) as error:
+    except OSError as error:
         return str(error)
 
 
@@ -204,3 +247,9 @@ def _fault(split: Split, index: int) -> str | None:
 def _archive(path: Path, process: int) -> zipfile.ZipFile:
     """Open a zip file once in each process, which have places of their own in it."""
     return zipfile.ZipFile(path)
+
+
+@cache
+def _cifar10(root: Path, process: int) -> cifar10.Cifar10:
+    """Read CIFAR-10 once in each process."""
+    return cifar10.read_cifar10(root)

@@ -12,7 +12,6 @@ import antiparallel.keras as ap
 from antiparallel.keras.inventory import weight_layers
 from antiparallel.keras.layout import kernels
 from antiparallel.keras.verify import FeedbackError
-from antiparallel.spec import SpecError, UnsupportedError
 from antiparallel.spec.initialization import initial_weight
 
 from .conftest import COMPILED, RULES, array, compiled, pictures, small_model
@@ -215,101 +214,3 @@ def test_a_layer_that_sends_another_error_is_found(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("antiparallel.keras.feedback.matrix_of", lambda feedback: feedback.matrix)
     with pytest.raises(FeedbackError, match="sent another error than B gives"):
         ap.verify(model, x[:2])
-
-
-def unbuilt() -> keras.Model:
-    return Subclassed()
-
-
-def hiding() -> keras.Model:
-    hidden = keras.layers.Dense(4)
-    hidden.build((None, 4))
-    return keras.Sequential([keras.Input((4,)), keras.layers.Lambda(hidden), keras.layers.Dense(2)])
-
-
-def converted() -> keras.Model:
-    return ap.convert(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
-
-
-def without_weights() -> keras.Model:
-    return keras.Sequential([keras.Input((4,)), keras.layers.ReLU()])
-
-
-@pytest.mark.parametrize(
-    ("make", "error", "message"),
-    [
-        (unbuilt, SpecError, "Expected a built model"),
-        (hiding, UnsupportedError, "Lambda"),
-        (converted, SpecError, "revert it first"),
-        (without_weights, SpecError, "no weight layers"),
-    ],
-)
-def test_what_cannot_be_converted_is_refused_whole(make: Any, error: Any, message: str) -> None:
-    model = make()
-    kinds = [type(layer) for layer in model._flatten_layers()]
-    with pytest.raises(error, match=message):
-        ap.convert(model)
-    assert [type(layer) for layer in model._flatten_layers()] == kinds
-
-
-@pytest.mark.parametrize(
-    ("arguments", "received"),
-    [
-        ({"overrides": {"nobody": "bp"}}, "overrides='nobody'"),
-        ({"rule": "backprop"}, "rule='backprop'"),
-        ({"seed": -1}, "seed=-1"),
-        ({"scale": 0}, "scale=0"),
-    ],
-)
-def test_bad_arguments_change_nothing(arguments: dict[str, Any], received: str) -> None:
-    model = small_model()
-    with pytest.raises(SpecError, match=received):
-        ap.convert(model, **arguments)
-    assert not any(row.converted for row in ap.summary(model).rows)
-
-
-class Scaled(keras.layers.Dense):
-    """A user's own kind of layer."""
-
-
-def test_layers_of_unknown_kind_are_left_alone_and_named() -> None:
-    model = keras.Sequential(
-        [
-            keras.Input((4,)),
-            keras.layers.Embedding(5, 3),
-            keras.layers.Flatten(),
-            Scaled(3, name="s"),
-        ]
-    )
-    model.add(keras.layers.Dense(2, name="d"))
-    ap.convert(model)
-    rows = {row.name: row for row in ap.summary(model).rows}
-    assert "a subclass of Dense" in rows["s"].reason
-    assert rows["d"].converted
-    assert any("no rule for this kind" in row.reason for row in rows.values())
-    with pytest.raises(SpecError, match="revert it first"):
-        ap.convert(model, overrides={"s": "ss"})
-    ap.revert(model)
-    with pytest.raises(UnsupportedError, match="overrides='s'"):
-        ap.convert(model, overrides={"s": "ss"})
-
-
-class Reader(keras.layers.Layer):
-    """A layer that multiplies by another's kernel instead of calling it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = keras.layers.Dense(3, name="inner")
-
-    def build(self, input_shape: Any) -> None:
-        self.inner.build(input_shape)
-
-    def call(self, inputs: Any) -> Any:
-        return ops.matmul(inputs, self.inner.kernel)
-
-
-def test_a_kernel_that_is_read_behind_its_layer_s_back_is_not_reported_as_converted() -> None:
-    model = keras.Sequential([keras.Input((4,)), Reader(), keras.layers.Dense(2, name="d")])
-    ap.convert(model)
-    (row,) = [row for row in ap.summary(model).rows if row.name.endswith("inner")]
-    assert "read by Reader.call" in row.reason

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from antiparallel.benchmarks.data.images import Images, open_images
-from antiparallel.benchmarks.data.pictures import decode
+from antiparallel.benchmarks.data.pictures import PictureError, decode
 from antiparallel.benchmarks.data.transforms import Preprocessing
 from antiparallel.spec import SpecError
 
@@ -112,6 +112,16 @@ def test_cmyk_pictures_become_rgb():
     assert decode(content).mode == "RGB"
     difference = np.asarray(decode(content), float) - np.asarray(photograph(0, 1), float)
     assert abs(difference).mean() < 4  # of 255: the loss of JPEG
+
+
+def test_what_follows_the_end_of_a_picture_is_no_fault(tree: Path):
+    replaced(tree, encoded(photograph(0, 3)) + bytes(10_000))
+    assert open_images(tree, SMALL).train_size == 18
+
+
+def test_a_picture_in_floating_point_is_refused():
+    with pytest.raises(PictureError, match="floating point"):
+        decode(encoded(Image.fromarray(np.full((8, 8), 0.5, np.float32)), "TIFF"))
 
 
 def test_content_decides_and_not_the_name(tree: Path):

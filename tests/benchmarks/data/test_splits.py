@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from torchvision.datasets import ImageFolder
 
+from antiparallel.benchmarks.data.images import open_images
 from antiparallel.benchmarks.data.splits import find_splits
+from antiparallel.benchmarks.data.transforms import Preprocessing
 from antiparallel.spec import SpecError
 
 from .conftest import zipped
@@ -41,7 +43,19 @@ def test_a_zip_file_is_the_folder_that_it_holds(tree: Path):
 def test_the_fingerprint_tells_other_pictures_apart(tree: Path):
     before = find_splits(tree).fingerprint()
     (tree / "val" / "temple" / "000.JPEG").rename(tree / "val" / "flower" / "999.JPEG")
-    assert find_splits(tree).fingerprint() != before
+    moved = find_splits(tree).fingerprint()
+    (tree / "val" / "flower" / "000.JPEG").write_bytes(b"another picture")
+    assert len({before, moved, find_splits(tree).fingerprint()}) == 3
+
+
+def test_a_damaged_member_of_a_zip_file_is_named(tree: Path):
+    zipped(tree)
+    content = bytearray((tree / "train.zip").read_bytes())
+    place = content.index(b"temple/004.JPEG") + 40
+    content[place : place + 60] = bytes(60)
+    (tree / "train.zip").write_bytes(bytes(content))
+    with pytest.raises(SpecError, match=r"Received: train\.zip/temple/004\.JPEG: BadZipFile"):
+        open_images(tree, Preprocessing(16, 20, "random-crop"))
 
 
 @pytest.mark.parametrize("name", ["val", "validation", "test"])
