@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
@@ -54,7 +55,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     name = f"update-{checkpoint.position.updates:09d}"
     writing = folder / f".writing-{name}"
     writing.mkdir()
-    content = save_tensors(checkpoint.state)
+    # safetensors writes the memory of an array as it lies, also of one that is transposed.
+    content = save_tensors(
+        {name: np.asarray(array, order="C") for name, array in checkpoint.state.items()}
+    )
     digest = hashlib.sha256(content).hexdigest()
     manifest = _Manifest(position=checkpoint.position, state_sha256=digest)
     write_atomically(writing / _STATE, content)

@@ -29,6 +29,17 @@ def test_what_is_saved_is_loaded_bit_for_bit(tmp_path: Path):
         assert loaded.state[name].tobytes() == array.tobytes()
 
 
+def test_arrays_come_back_whatever_their_place_in_memory(tmp_path: Path):
+    array = np.arange(24.0).reshape(2, 3, 4)
+    state = {"transposed": array.T, "strided": array[:, ::2], "number": np.array(3)}
+    save_checkpoint(tmp_path, Checkpoint(Position(updates=1), state))
+    found = load_checkpoint(tmp_path)
+    assert found is not None
+    for name, expected in state.items():
+        assert found.state[name].shape == expected.shape
+        assert (found.state[name] == expected).all()
+
+
 def test_no_checkpoint_is_none(tmp_path: Path):
     assert load_checkpoint(tmp_path / "missing") is None
 

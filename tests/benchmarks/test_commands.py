@@ -190,8 +190,8 @@ def test_runs_that_cannot_be_compared_are_not_put_into_one_table(
     tmp_path: Path, train_linear: Callable[..., Record]
 ):
     train_linear(tmp_path / "a", setting="ss")
-    train_linear(tmp_path / "b", setting="fa", lr=0.01)
-    with pytest.raises(SpecError, match=r"lr: 0\.05 and 0\.01"):
+    train_linear(tmp_path / "b", setting="fa", momentum=0.5)
+    with pytest.raises(SpecError, match=r"momentum: 0\.9 and 0\.5"):
         gather(find_records([tmp_path]))
     with pytest.raises(SpecError, match="twice"):
         gather([*find_records([tmp_path / "a"])] * 2)
