@@ -47,7 +47,10 @@ def send_back(
     @tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow has no type hints
     def identity(y: Any, x: Any) -> Any:
         def gradient(error: Any) -> tuple[Any, Any]:
-            return error, tf.cast(input_gradient(error, x, *arrays), x.dtype)
+            # Otherwise a graph forms the B of all layers at once, before any error arrives.
+            with tf.control_dependencies([error]):
+                sent = input_gradient(error, x, *arrays)
+            return error, tf.cast(sent, x.dtype)
 
         return tf.identity(y), gradient
 
