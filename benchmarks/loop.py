@@ -79,7 +79,7 @@ class Training:
 
     @property
     def _steps(self) -> int:
-        return self.dataset.steps_per_epoch(self.record.recipe.batch_size)
+        return self.dataset.train_size // self.record.recipe.batch_size
 
     def _restore(self) -> Position:
         checkpoint = self.folder.load()

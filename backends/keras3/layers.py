@@ -109,15 +109,13 @@ class FeedbackLayer(layers.Layer):
         """Return B, in the layout of a kernel, as the next backward pass will use it.
 
         Args:
-            kernel: The kernel's name; a separable convolution has ``"depthwise_kernel"`` and
-                ``"pointwise_kernel"``.
+            kernel: Its name; separable ones have ``depthwise_kernel``, ``pointwise_kernel``.
 
         Raises:
             SpecError: The layer has no such kernel.
             UnsupportedError: The layer is not built.
         """
-        names = [found.name for found in kernels(cast(WeightLayer, self))]
-        if kernel not in names:
+        if kernel not in (names := [found.name for found in kernels(cast(WeightLayer, self))]):
             raise SpecError(f"Expected one of the kernels {names}. Received: kernel={kernel!r}")
         weight = engine.as_tensor(getattr(self, kernel))
         if isinstance(self.rule, Backprop):

@@ -65,10 +65,6 @@ class Dataset(Protocol):
         """The standard deviation of each channel, in the units of the pixels."""
         ...
 
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Return the number of whole batches in an epoch."""
-        ...
-
     def train_batches(
         self,
         *,

@@ -38,10 +38,6 @@ class Pictures:
         """The number of training pictures."""
         return len(self.train.labels)
 
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Return the number of whole batches in an epoch."""
-        return self.train_size // batch_size
-
     def train_batches(
         self,
         *,

@@ -68,10 +68,6 @@ class Images:
         """The number of training pictures."""
         return len(self._splits.train.names)
 
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Return the number of whole batches in an epoch."""
-        return self.train_size // batch_size
-
     def train_batches(
         self,
         *,

@@ -125,7 +125,10 @@ def test_a_stopped_run_goes_on_only_with_the_same_pictures(
     settings, other = recipe("resnet18-fa"), write_tree(tmp_path / "other", train=10)
     asked = iter(range(100))
     data = Data(pictures)
-    stop = lambda: next(asked) >= 2  # noqa: E731 - said in one line
+
+    def stop() -> bool:
+        return next(asked) >= 2
+
     assert train(settings, seed=0, out=tmp_path / "run", data=data, stop=stop).status == "stopped"
     with pytest.raises(SpecError, match="Expected a folder with the same data"):
         train(settings, seed=0, out=tmp_path / "run", data=Data(other), resume=True)
