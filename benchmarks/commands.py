@@ -25,7 +25,7 @@ from antiparallel.benchmarks.recipes import (
     override,
     parse_overrides,
 )
-from antiparallel.benchmarks.record import Position, Record, framework
+from antiparallel.benchmarks.record import Record, framework
 from antiparallel.benchmarks.report.pages import make_report, write_report
 from antiparallel.benchmarks.report.results import find_records, gather
 from antiparallel.benchmarks.reproduce import plan, run_jobs
@@ -33,8 +33,8 @@ from antiparallel.benchmarks.signals import Signals
 from antiparallel.benchmarks.stepper import STEPPERS, engine_of, installed_backends
 from antiparallel.benchmarks.terminal import (
     Bars,
+    RunBar,
     console,
-    error_so_far,
     errors,
     print_comparison,
     print_runs,
@@ -233,11 +233,6 @@ def train(
         or Path("runs") / resolved.name / framework(backend, engine_of(backend)) / f"seed-{seed}"
     )
     with Signals().caught() as signals, progress_bars() as progress:
-        task = progress.add_task(f"{recipe} seed {seed}", total=resolved.epochs, remark="")
-
-        def watch(position: Position) -> None:
-            progress.update(task, completed=position.epoch, remark=error_so_far(position))
-
         record = train_recipe(
             resolved,
             seed=seed,
@@ -247,7 +242,7 @@ def train(
             overrides=overrides,
             resume=resume,
             stop=signals,
-            watch=watch,
+            watch=RunBar(progress, f"{recipe} seed {seed}", resolved.batch_size).show,
         )
     console.print(summary_line(record), highlight=False)
     print_written("Run:", [folder])

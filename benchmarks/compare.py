@@ -21,7 +21,7 @@ from antiparallel.benchmarks.run_folder import RunFolder
 from antiparallel.benchmarks.stepper import State
 from antiparallel.spec import SpecError
 
-_MECHANICS = ("checkpoint_every", "device", "threads")
+_MECHANICS = ("checkpoint_every", "device", "precision", "compiled", "threads")
 _METRICS = ("loss", "error", "top5_error")
 _PARTS: tuple[Literal["train", "validation"], ...] = ("train", "validation")
 

@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isfinite
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
 
 from antiparallel.benchmarks.checkpoint import Checkpoint
 from antiparallel.benchmarks.data import Batch, Dataset
@@ -22,10 +24,27 @@ from antiparallel.benchmarks.record import (
     describe_session,
 )
 from antiparallel.benchmarks.run_folder import RunFolder
-from antiparallel.benchmarks.stepper import Stepper
+from antiparallel.benchmarks.stepper import State, Stepper
+
+_TELL_EVERY = 0.5  # seconds
+
+
+class Progress(NamedTuple):
+    """How far a run is, for those who watch it.
+
+    Args:
+        updates: Updates made.
+        total: Updates of the whole run.
+        error: The last epoch's validation error, a fraction; None before the first.
+    """
+
+    updates: int
+    total: int
+    error: float | None
+
 
 Stop: TypeAlias = Callable[[], bool]
-Watch: TypeAlias = Callable[[Position], None]
+Watch: TypeAlias = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -38,7 +57,7 @@ class Training:
         dataset: Its pictures.
         folder: Its folder, held by this process.
         stop: Asked before every update; True ends the run after a checkpoint.
-        watch: Told the position after every round.
+        watch: Told the progress after every round, and twice a second.
     """
 
     record: Record
@@ -52,26 +71,31 @@ class Training:
         """Train from the newest checkpoint to the end, or until stopped.
 
         Returns:
-            The record: ``complete``, ``stopped``, or ``diverged`` if the loss of a round was not
-            finite; the newest checkpoint is then the one before that round.
+            The record: ``complete``, ``stopped``, or ``diverged`` if a loss was not finite. No
+            update follows from such a loss, and the newest checkpoint is the one before it.
         """
         position = self._restore()
         session = describe_session(self.stepper.describe(), position.updates)
         record = self.record.model_copy(update={"sessions": (*self.record.sessions, session)})
         record = self._write(record, position, "running")
-        self.watch(position)
+        self._tell(position)
         clock = _Clock()
         while position.epoch < record.recipe.epochs:
             reached = self._round(position, clock)
-            if reached.step == self._steps:
+            losses = reached.losses
+            if reached.step == self._steps and _is_finite(reached):
                 reached = self._finish_epoch(reached, clock)
-            if not _is_finite(reached):
+            state = self.stepper.state()
+            if not (_is_finite(reached) and _all_finite(state)):
+                record = record.model_copy(update={"diverged_at": reached.updates - 1})
                 return self._write(record, position, "diverged")
-            self.folder.save(Checkpoint(reached, self.stepper.state()))
+            if reached.epoch > position.epoch:
+                self.folder.write_losses(position.epoch, losses)
+            self.folder.save(Checkpoint(reached, state))
             if reached.epoch > position.epoch:
                 record = self._write(record, reached, "running")
             position = reached
-            self.watch(position)
+            self._tell(position)
             if self.stop():
                 break
         finished = position.epoch == record.recipe.epochs
@@ -106,14 +130,16 @@ class Training:
             stop=end,
             batch_size=recipe.batch_size,
         )
-        counted = _Counted(batches, self.stop)
+        shown = _Shown(batches, self.stop, lambda made: self._tell(position, made))
         lr = recipe.lr_at(position.updates, self._steps)
-        sums = self.stepper.train(counted, lr, position.sums)
+        trained = self.stepper.train(shown, lr, position.sums)
+        made = len(trained.losses)
         return position.model_copy(
             update={
-                "step": position.step + counted.count,
-                "updates": position.updates + counted.count,
-                "sums": sums,
+                "step": position.step + made,
+                "updates": position.updates + made,
+                "sums": trained.sums,
+                "losses": (*position.losses, *trained.losses),
                 "seconds": position.seconds + clock.lap(),
             }
         )
@@ -133,6 +159,7 @@ class Training:
             },
             seconds=position.seconds + clock.lap(),
             ended=time.time(),
+            memory=self.stepper.memory(),
         )
         return Position(
             epoch=position.epoch + 1,
@@ -140,6 +167,13 @@ class Training:
             history=(*position.history, epoch),
             predictions=tuple(evaluation.predictions),
         )
+
+    def _tell(self, position: Position, made: int = 0) -> None:
+        """Tell how far the run is, some updates after a position."""
+        last = position.history[-1:]
+        error = last[0].validation["error"] if last else None
+        total = self.record.recipe.epochs * self._steps
+        self.watch(Progress(position.updates + made, total, error))
 
     def _write(self, record: Record, position: Position, status: Status) -> Record:
         """Write the record as of a checkpoint: its epochs are the checkpoint's."""
@@ -169,23 +203,31 @@ class _Clock:
 
 def _is_finite(position: Position) -> bool:
     last = position.history[-1:]
-    losses = [
+    found = [
         value for epoch in last for value in (*epoch.train.values(), *epoch.validation.values())
     ]
-    return all(isfinite(value) for value in (*position.sums.values(), *losses))
+    return all(isfinite(value) for value in (*position.sums.values(), *position.losses, *found))
 
 
-class _Counted:
-    """Batches until a stop is asked for, and how many were taken."""
+def _all_finite(state: State) -> bool:
+    """Return whether a state can be gone on from: a finite loss may have had an infinite slope."""
+    return all(np.isfinite(array).all() for array in state.values())
 
-    def __init__(self, batches: Iterator[Batch], stop: Stop) -> None:
+
+class _Shown:
+    """Batches until a stop is asked for, with word of how many were taken."""
+
+    def __init__(self, batches: Iterator[Batch], stop: Stop, tell: Callable[[int], None]) -> None:
         self._batches = batches
         self._stop = stop
-        self.count = 0
+        self._tell = tell
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._batches:
+        told = time.perf_counter()
+        for made, batch in enumerate(self._batches):
             if self._stop():
                 return
-            self.count += 1
+            if time.perf_counter() > told + _TELL_EVERY:
+                told = time.perf_counter()
+                self._tell(made)
             yield batch

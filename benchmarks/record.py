@@ -42,6 +42,7 @@ class Epoch(_Frozen):
         diagnostics: Per weight layer, after the epoch.
         seconds: Time spent in it: training, validation, saving; work lost to a kill not counted.
         ended: When it ended, seconds since 1970.
+        memory: Most memory used so far, in bytes: see ``Stepper``.
     """
 
     epoch: int
@@ -51,6 +52,7 @@ class Epoch(_Frozen):
     diagnostics: dict[str, LayerDiagnostics]
     seconds: float
     ended: float
+    memory: int | None = None
 
 
 class Position(_Frozen):
@@ -61,6 +63,7 @@ class Position(_Frozen):
         step: Updates made in the epoch that has begun.
         updates: Updates made in all.
         sums: Sums over the pictures of the epoch that has begun.
+        losses: The loss of each of its updates.
         seconds: Time spent in the epoch that has begun.
         history: The epochs completed.
         predictions: The class that each validation picture was last taken for.
@@ -70,6 +73,7 @@ class Position(_Frozen):
     step: int = 0
     updates: int = 0
     sums: dict[str, float] = {}
+    losses: tuple[float, ...] = ()
     seconds: float = 0.0
     history: tuple[Epoch, ...] = ()
     predictions: tuple[int, ...] = ()
@@ -107,7 +111,9 @@ class Record(_Frozen):
         engine: The engine that Keras runs on; None for a backend without a choice.
         data: What the pictures are: classes, numbers, a checksum of their names.
         status: ``"diverged"``: the loss was no longer finite; weights are those before that.
+        diverged_at: The update, counted from 0, after whose loss that was found.
         epochs: One entry per completed epoch.
+        labels: The class of each validation picture.
         predictions: See ``Position``.
         sessions: The processes that worked on it, first one first.
     """
@@ -120,7 +126,9 @@ class Record(_Frozen):
     engine: str | None = None
     data: dict[str, str] = {}
     status: Status = "running"
+    diverged_at: int | None = None
     epochs: tuple[Epoch, ...] = ()
+    labels: tuple[int, ...] = ()
     predictions: tuple[int, ...] = ()
     sessions: tuple[Session, ...] = ()
 

@@ -14,8 +14,9 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from antiparallel.benchmarks.files import write_atomically
+from antiparallel.benchmarks.loop import Progress
 from antiparallel.benchmarks.recipes import LEARNING, Recipe, override, tier_recipes
-from antiparallel.benchmarks.record import Position, Record, framework
+from antiparallel.benchmarks.record import Record, framework
 from antiparallel.benchmarks.signals import CAUGHT, Signals
 from antiparallel.benchmarks.stepper import engine_of, require_backend
 from antiparallel.benchmarks.train import Data, open_dataset, train
@@ -46,11 +47,11 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """A job's position, told after every round."""
+class Told:
+    """A job's progress."""
 
     job: Job
-    position: Position
+    progress: Progress
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class _Failed:
     report: str
 
 
-Watch = Callable[[Progress | Finished], None]
+Watch = Callable[[Told | Finished], None]
 
 
 def plan(
@@ -128,7 +129,7 @@ def run_jobs(
         jobs: The jobs.
         processes: Worker processes.
         signals: When one arrives, every worker saves its run and ends.
-        watch: Told of every round and every finished job.
+        watch: Told of every job's progress and end.
 
     Returns:
         The records of the jobs that were begun, in the order of the jobs.
@@ -234,8 +235,8 @@ def _work(connection: Connection) -> None:
 
 
 def _run(job: Job, signals: Signals, connection: Connection) -> Finished | _Failed:
-    def watch(position: Position) -> None:
-        connection.send(Progress(job, position))
+    def watch(progress: Progress) -> None:
+        connection.send(Told(job, progress))
 
     try:
         record = train(

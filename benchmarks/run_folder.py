@@ -1,20 +1,22 @@
-"""A run's folder: its record, its checkpoints, its TensorBoard events, and who holds it."""
+"""A run's folder: record, losses, checkpoints, TensorBoard events, and who holds it."""
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from antiparallel.benchmarks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from antiparallel.benchmarks.files import write_atomically
 from antiparallel.benchmarks.record import Record, command_line
 from antiparallel.spec import SpecError
 
-_RECORD, _LOCK, _CHECKPOINTS = "record.json", "lock", "checkpoints"
+_RECORD, _LOCK, _CHECKPOINTS, _LOSSES = "record.json", "lock", "checkpoints", "losses"
 _EVENTS = "events/events.out.tfevents.antiparallel"
+
+_Losses = TypeAdapter(tuple[float, ...])
 
 
 class RunFolder:
@@ -86,6 +88,26 @@ class RunFolder:
 
         write_atomically(self.path / _RECORD, (record.model_dump_json(indent=1) + "\n").encode())
         write_events(self.path / _EVENTS, record.epochs)
+
+    def write_losses(self, epoch: int, losses: Sequence[float]) -> None:
+        """Keep the loss of each update of an epoch, in nats."""
+        path = self.path / _LOSSES / f"epoch-{epoch:04d}.json"
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, _Losses.dump_json(tuple(losses), indent=1) + b"\n")
+
+    def read_losses(self) -> list[float]:
+        """Return the loss of each update of the epochs completed, in nats.
+
+        Raises:
+            SpecError: A file is no list of losses.
+        """
+        found: list[float] = []
+        for path in sorted((self.path / _LOSSES).glob("epoch-*.json")):
+            try:
+                found += _Losses.validate_json(path.read_bytes())
+            except ValidationError as error:
+                raise SpecError(f"Expected a list of losses. Received: {str(path)!r}") from error
+        return found
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Commit a checkpoint."""

@@ -2,6 +2,8 @@
 
 import json
 import os
+import resource
+import sys
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -30,17 +32,27 @@ class Evaluation(NamedTuple):
     predictions: list[int]
 
 
+class Trained(NamedTuple):
+    """What some updates came to.
+
+    Args:
+        sums: Sums over the pictures; see ``Stepper.train``.
+        losses: The mean loss of each update's batch, before the update, in nats.
+    """
+
+    sums: dict[str, float]
+    losses: list[float]
+
+
 class Stepper(Protocol):
     """A network with its optimizer, built from a recipe and a seed."""
 
-    def train(
-        self, batches: Iterable[Batch], lr: float, sums: Mapping[str, float]
-    ) -> dict[str, float]:
-        """Make one update per batch and return sums over the pictures.
+    def train(self, batches: Iterable[Batch], lr: float, sums: Mapping[str, float]) -> Trained:
+        """Make one update per batch, up to a loss that is not finite, which is then the last.
 
-        ``"examples"`` is how many there were, ``"loss"`` the sum of their losses before each
-        update, ``"error"`` the number misclassified, ``"top5_error"`` the number whose label is
-        not among the five best answers.
+        In the sums ``"examples"`` is how many pictures there were, ``"loss"`` the sum of their
+        losses before each update, ``"error"`` the number misclassified, ``"top5_error"`` the
+        number whose label is not among the five best answers.
         ``sums`` are those of the epoch's earlier batches, empty at first; each batch is added to
         them in turn, so that the totals do not depend on where a round ended.
         """
@@ -65,6 +77,16 @@ class Stepper(Protocol):
     def describe(self) -> dict[str, str]:
         """Return versions and device, for the record."""
         ...
+
+    def memory(self) -> int:
+        """Return the most memory used so far, in bytes: the device's, or on CPUs the process's."""
+        ...
+
+
+def process_memory() -> int:
+    """Return the most memory that this process has had so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 class _Place(NamedTuple):

@@ -10,14 +10,19 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from antiparallel.benchmarks.compare import Comparison as RunComparison
-from antiparallel.benchmarks.record import Position, Record
+from antiparallel.benchmarks.loop import Progress as RunProgress
+from antiparallel.benchmarks.record import Record
 from antiparallel.benchmarks.report.comparison import Comparison
 from antiparallel.benchmarks.report.pages import SPREAD, Section
 from antiparallel.benchmarks.report.words import (
@@ -28,8 +33,7 @@ from antiparallel.benchmarks.report.words import (
     points,
     pooled,
 )
-from antiparallel.benchmarks.reproduce import Finished, Job
-from antiparallel.benchmarks.reproduce import Progress as Told
+from antiparallel.benchmarks.reproduce import Finished, Job, Told
 
 console = Console()
 errors = Console(stderr=True)
@@ -194,40 +198,71 @@ def summary_line(record: Record) -> str:
     return f"{record.name}: {record.status}, val. error {error:.2f} %, {record.seconds:.1f} s"
 
 
+class RunBar:
+    """A run's bar.
+
+    Args:
+        bars: Where it is shown.
+        name: What stands before it.
+        batch_size: Pictures an update, for the rate.
+    """
+
+    def __init__(self, bars: Progress, name: str, batch_size: int) -> None:
+        self._bars = bars
+        self._name = name
+        self._batch_size = batch_size
+        self._task: TaskID | None = None
+
+    def show(self, told: RunProgress) -> None:
+        """Move the bar."""
+        if self._task is None:  # only now, so that work of earlier processes has no rate
+            self._task = self._bars.add_task(
+                self._name,
+                total=told.total,
+                completed=told.updates,
+                batch_size=self._batch_size,
+                remark="",
+            )
+        remark = "" if told.error is None else f"val. error {100 * told.error:.1f} %"
+        self._bars.update(self._task, completed=told.updates, remark=remark)
+
+    def remove(self) -> None:
+        """Take the bar away."""
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+
+
 class Bars:
     """A bar for each run at work, and one for all of them."""
 
-    def __init__(self, progress: Progress, jobs: Sequence[Job]) -> None:
-        self._progress = progress
-        self._all = progress.add_task("all runs", total=len(jobs), remark="")
-        self._tasks: dict[Path, TaskID] = {}
+    def __init__(self, bars: Progress, jobs: Sequence[Job]) -> None:
+        self._bars = bars
+        self._all = bars.add_task("all runs", total=len(jobs), remark="")
+        self._runs: dict[Path, RunBar] = {}
 
     def watch(self, told: Told | Finished) -> None:
         """Show what a worker tells."""
+        job = told.job
         if isinstance(told, Finished):
-            if (task := self._tasks.pop(told.job.out, None)) is not None:
-                self._progress.remove_task(task)
-            self._progress.console.print(summary_line(told.record), highlight=False)
-            self._progress.advance(self._all)
+            if (bar := self._runs.pop(job.out, None)) is not None:
+                bar.remove()
+            self._bars.console.print(summary_line(told.record), highlight=False)
+            self._bars.advance(self._all)
         else:
-            self.show(told.job, told.position)
-
-    def show(self, job: Job, position: Position) -> None:
-        """Move a run's bar."""
-        if job.out not in self._tasks:
-            self._tasks[job.out] = self._progress.add_task(
-                f"{job.recipe.name} seed {job.seed}", total=job.recipe.epochs, remark=""
-            )
-        self._progress.update(
-            self._tasks[job.out], completed=position.epoch, remark=error_so_far(position)
-        )
+            if job.out not in self._runs:
+                name = f"{job.recipe.name} {job.backend} seed {job.seed}"
+                self._runs[job.out] = RunBar(self._bars, name, job.recipe.batch_size)
+            self._runs[job.out].show(told.progress)
 
 
-def error_so_far(position: Position) -> str:
-    """Return the last validation error in words; empty before the first."""
-    if not position.history:
-        return ""
-    return f"val. error {100 * position.history[-1].validation['error']:.1f} %"
+class _Rate(ProgressColumn):
+    """Pictures a second, for what has a batch size."""
+
+    def render(self, task: Task) -> Text:
+        batch_size = task.fields.get("batch_size")
+        if batch_size is None or not task.speed:
+            return Text("")
+        return Text(f"{task.speed * batch_size:.0f} pictures/s")
 
 
 @contextmanager
@@ -237,7 +272,9 @@ def progress_bars() -> Iterator[Progress]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        _Rate(),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
         TextColumn("{task.fields[remark]}"),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:

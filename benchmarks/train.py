@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from antiparallel.benchmarks.data import Dataset, digits
 from antiparallel.benchmarks.data.images import open_images
-from antiparallel.benchmarks.loop import Stop, Training, Watch
+from antiparallel.benchmarks.loop import Progress, Stop, Training, Watch
 from antiparallel.benchmarks.recipes import Recipe
-from antiparallel.benchmarks.record import Position, Record
+from antiparallel.benchmarks.record import Record
 from antiparallel.benchmarks.run_folder import RunFolder
 from antiparallel.benchmarks.stepper import build_stepper, engine_of, require_backend
 from antiparallel.spec import SpecError
@@ -21,7 +21,7 @@ def never() -> bool:
     return False
 
 
-def unwatched(_: Position) -> None:
+def unwatched(_: Progress) -> None:
     """Do nothing with a run's progress."""
 
 
@@ -66,7 +66,7 @@ def train(
         overrides: What the command line changed in the recipe, for the record.
         resume: Go on with the run that the folder holds; without one, begin it.
         stop: Asked before every update; True ends the run after a checkpoint.
-        watch: Told the position after every round.
+        watch: Told the progress.
 
     Returns:
         The record as written. A run that is complete or diverged already is not run again.
@@ -85,6 +85,7 @@ def train(
             backend=backend,
             engine=engine_of(backend),
             data=dataset.describe(),
+            labels=tuple(dataset.validation_labels.tolist()),
         )
         if recipe.batch_size > dataset.train_size:
             raise SpecError(

@@ -56,6 +56,11 @@ class Dataset(Protocol):
         ...
 
     @property
+    def validation_labels(self) -> NDArray[np.int64]:
+        """The classes of the validation pictures, in their order."""
+        ...
+
+    @property
     def mean(self) -> tuple[float, ...]:
         """The mean of each channel, in the units of the pixels."""
         ...

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from antiparallel.benchmarks.data.batches import WHOLE, Batch, Part
 from antiparallel.benchmarks.data.order import order
@@ -37,6 +38,11 @@ class Pictures:
     def train_size(self) -> int:
         """The number of training pictures."""
         return len(self.train.labels)
+
+    @property
+    def validation_labels(self) -> NDArray[np.int64]:
+        """The classes of the validation pictures, in their order."""
+        return self.validation.labels
 
     def train_batches(
         self,

@@ -68,6 +68,11 @@ class Images:
         """The number of training pictures."""
         return len(self._splits.train.names)
 
+    @property
+    def validation_labels(self) -> NDArray[np.int64]:
+        """The classes of the validation pictures, in their order."""
+        return self._splits.validation.labels
+
     def train_batches(
         self,
         *,
@@ -100,9 +105,10 @@ class Images:
     def describe(self) -> dict[str, str]:
         """Return what a record says of the data: contents, not the place."""
         skipped = self._splits.skipped
+        named = self._splits.classes[:20]
         return {
-            "classes": ", ".join(self._splits.classes[:20])
-            + (", ..." if self.classes > 20 else ""),
+            "classes": f"{self.classes}: {', '.join(named)}"
+            + (", ..." if self.classes > len(named) else ""),
             "train": f"{self.train_size} pictures",
             "validation": f"{len(self._splits.validation.names)} pictures",
             "fingerprint": self._splits.fingerprint(),

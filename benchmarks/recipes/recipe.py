@@ -69,6 +69,9 @@ class Recipe(BaseModel):
         keep_signs: Whether weights are stopped where they would cross zero.
         checkpoint_every: Updates between two checkpoints; one is also written after each epoch.
         device: Device, in the backend's own words.
+        precision: What the network computes in; weights and optimizer are in float32.
+        compiled: Whether the engine compiles the network: ``torch.compile``, or XLA. On JAX it
+            always does.
         threads: CPU threads. Results are bit-identical only between runs that use the same number.
     """
 
@@ -95,6 +98,8 @@ class Recipe(BaseModel):
     keep_signs: bool = False
     checkpoint_every: int = Field(ge=1)
     device: str = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compiled: bool = False
     threads: int = Field(default=1, ge=1)
 
     @field_validator("rule")

@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from importlib.metadata import version
+from math import isfinite
 from typing import Any
 
 import keras
@@ -15,7 +17,7 @@ from antiparallel.benchmarks.data import Batch, Dataset
 from antiparallel.benchmarks.models import resnet18
 from antiparallel.benchmarks.models.keras3 import build as build_model
 from antiparallel.benchmarks.recipes import Recipe
-from antiparallel.benchmarks.stepper import Evaluation, State
+from antiparallel.benchmarks.stepper import Evaluation, State, Trained, process_memory
 from antiparallel.keras.attachment import FeedbackState
 from antiparallel.keras.inventory import named_layers
 from antiparallel.spec import SpecError
@@ -50,23 +52,25 @@ class KerasStepper:
         self._device = device
         self._threads = threads
 
-    def train(
-        self, batches: Iterable[Batch], lr: float, sums: Mapping[str, float]
-    ) -> dict[str, float]:
+    def train(self, batches: Iterable[Batch], lr: float, sums: Mapping[str, float]) -> Trained:
         """Make one update per batch; see ``Stepper``."""
         self._model.optimizer.learning_rate = lr
         totals = {"examples": 0.0, "loss": 0.0, "error": 0.0, "top5_error": 0.0, **sums}
+        losses: list[float] = []
         with keras.device(self._device):
             for images, labels in batches:
                 self._model.reset_metrics()  # they are means over all batches since
                 found = self._model.train_on_batch(
                     self._standardised(images), labels, return_dict=True
                 )
+                losses.append(float(found["loss"]))
                 totals["examples"] += len(labels)
-                totals["loss"] += float(found["loss"]) * len(labels)
+                totals["loss"] += losses[-1] * len(labels)
                 for name in ("error", "top5_error"):
                     totals[name] += round((1 - float(found[f"1 - {name}"])) * len(labels))
-        return totals
+                if not isfinite(losses[-1]):  # the update is made: in memory only
+                    break
+        return Trained(totals, losses)
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """Return mean loss, mean error and predictions; see ``Stepper``."""
@@ -121,6 +125,10 @@ class KerasStepper:
             "threads": self._threads,
         }
 
+    def memory(self) -> int:
+        """Return the most memory used so far; see ``Stepper``."""
+        return process_memory() if "cpu" in self._device.lower() else _device_memory(self._device)
+
     def _standardised(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return (images.astype(np.float32) - self._mean) / self._deviation
 
@@ -139,7 +147,8 @@ def build(recipe: Recipe, seed: int, dataset: Dataset) -> KerasStepper:
     threads = _set_threads(recipe.threads)
     names = resnet18.layer_names() if recipe.model == "resnet18" else {}
     with _on(recipe.device):
-        model = build_model(recipe, len(dataset.mean), dataset.classes)
+        with _computing_in(recipe.precision):
+            model = build_model(recipe, len(dataset.mean), dataset.classes)
         overrides = _renamed(recipe.overrides, names)
         ap.convert(model, rule=recipe.rule, overrides=overrides, scale=recipe.scale, seed=seed)
         ap.initialize(model, scale=recipe.scale, seed=seed)
@@ -161,8 +170,7 @@ def build(recipe: Recipe, seed: int, dataset: Dataset) -> KerasStepper:
                 metrics.SparseCategoricalAccuracy(name="1 - error"),
                 metrics.SparseTopKCategoricalAccuracy(min(5, dataset.classes), "1 - top5_error"),
             ],
-            # XLA takes longer to compile than such small networks take to train; JAX has no other.
-            jit_compile="auto" if ENGINE == "jax" else False,
+            jit_compile=recipe.compiled or ENGINE == "jax",  # which has nothing else
         )
     return KerasStepper(model, dataset, names, recipe.device, threads)
 
@@ -174,6 +182,18 @@ def _renamed(overrides: Mapping[str, str], names: Mapping[str, str]) -> dict[str
         found = [ours for ours, recorded in names.items() if fnmatchcase(recorded, pattern)]
         renamed |= {f"*{ours}": rule for ours in found} or {pattern: rule}
     return renamed
+
+
+@contextmanager
+def _computing_in(precision: str) -> Iterator[None]:
+    """Give the layers built meanwhile a policy, if it is not the usual one."""
+    before = keras.config.dtype_policy()
+    if precision != "float32":
+        keras.config.set_dtype_policy(f"mixed_{precision}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _on(device: str) -> Any:
@@ -214,6 +234,22 @@ def _set_threads(threads: int) -> str:
             os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
         return str(threads) if threads == 1 else "XLA's choice"
     return str(threads)
+
+
+def _device_memory(device: str) -> int:
+    """Return the most memory that the engine has had on a device."""
+    if ENGINE == "torch":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device.replace("gpu", "cuda"))
+    number = int(device.partition(":")[2] or 0)
+    if ENGINE == "tensorflow":
+        import tensorflow as tf
+
+        return int(tf.config.experimental.get_memory_info(f"GPU:{number}")["peak"])
+    import jax
+
+    return int(jax.local_devices()[number].memory_stats()["peak_bytes_in_use"])
 
 
 def _engine_version() -> str:

@@ -1,6 +1,7 @@
 """The stepper on PyTorch."""
 
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ import antiparallel.torch as ap
 from antiparallel.benchmarks.data import Batch, Dataset
 from antiparallel.benchmarks.models.pytorch import build as build_model
 from antiparallel.benchmarks.recipes import Recipe
-from antiparallel.benchmarks.stepper import Evaluation, State
+from antiparallel.benchmarks.stepper import Evaluation, State, Trained, process_memory
 from antiparallel.spec import SpecError
 from antiparallel.spec.contract import Diagnostics
 
@@ -21,6 +22,7 @@ class PyTorchStepper:
     """A converted torch model and the specification's SGD.
 
     Args:
+        recipe: What it is built from.
         model: The model, converted and initialised.
         optimizer: Its optimizer.
         dataset: Its pictures, for their mean and deviation.
@@ -29,37 +31,42 @@ class PyTorchStepper:
 
     def __init__(
         self,
+        recipe: Recipe,
         model: torch.nn.Module,
         optimizer: ap.SGD,
         dataset: Dataset,
         device: torch.device,
     ) -> None:
         self._model = model
+        self._network = torch.compile(model) if recipe.compiled else model
+        self._precision = recipe.precision
         self._optimizer = optimizer
         self._mean = torch.tensor(dataset.mean, device=device)
         self._deviation = torch.tensor(dataset.deviation, device=device)
         self._device = device
 
-    def train(
-        self, batches: Iterable[Batch], lr: float, sums: Mapping[str, float]
-    ) -> dict[str, float]:
+    def train(self, batches: Iterable[Batch], lr: float, sums: Mapping[str, float]) -> Trained:
         """Make one update per batch; see ``Stepper``."""
         self._model.train()
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         totals = {"examples": 0.0, "loss": 0.0, "error": 0.0, "top5_error": 0.0, **sums}
+        losses: list[float] = []
         for batch in batches:
             images, labels = self._to_device(batch)
-            logits = self._model(images)
+            logits = self._logits(images)
             loss = F.cross_entropy(logits, labels)
             self._optimizer.zero_grad()
             torch.autograd.backward(loss)
-            self._optimizer.step()
+            losses.append(loss.item())
             totals["examples"] += len(labels)
-            totals["loss"] += loss.item() * len(labels)
+            totals["loss"] += losses[-1] * len(labels)
             totals["error"] += _errors(logits, labels)
             totals["top5_error"] += _errors(logits, labels, 5)
-        return totals
+            if not isfinite(losses[-1]):
+                break
+            self._optimizer.step()
+        return Trained(totals, losses)
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
@@ -68,7 +75,7 @@ class PyTorchStepper:
         totals, predictions = {"loss": 0.0, "error": 0.0, "top5_error": 0.0}, []
         for batch in batches:
             images, labels = self._to_device(batch)
-            logits = self._model(images)
+            logits = self._logits(images)
             totals["loss"] += F.cross_entropy(logits, labels, reduction="sum").item()
             totals["error"] += _errors(logits, labels)
             totals["top5_error"] += _errors(logits, labels, 5)
@@ -112,6 +119,18 @@ class PyTorchStepper:
         threads = str(torch.get_num_threads())
         return {"torch": torch.__version__, "device": device, "threads": threads}
 
+    def memory(self) -> int:
+        """Return the most memory used so far; see ``Stepper``."""
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device)
+        return process_memory()
+
+    def _logits(self, images: Tensor) -> Tensor:
+        mixed = self._precision != "float32"
+        with torch.autocast(self._device.type, getattr(torch, self._precision), enabled=mixed):
+            logits: Tensor = self._network(images)
+        return logits.float() if mixed else logits
+
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         images = torch.from_numpy(batch.images).to(self._device)
         standardised = (images.float() - self._mean) / self._deviation
@@ -125,7 +144,7 @@ def build(recipe: Recipe, seed: int, dataset: Dataset) -> PyTorchStepper:
     model = build_model(recipe, len(dataset.mean), dataset.classes)
     ap.convert(model, rule=recipe.rule, overrides=recipe.overrides, scale=recipe.scale, seed=seed)
     ap.initialize(model, scale=recipe.scale, seed=seed)
-    model.to(device)
+    model.to(device).to(memory_format=torch.channels_last)  # pictures' own order, and faster
     optimizer = ap.SGD(
         model.parameters(),
         lr=recipe.lr,
@@ -134,7 +153,7 @@ def build(recipe: Recipe, seed: int, dataset: Dataset) -> PyTorchStepper:
         batch_manhattan=recipe.batch_manhattan,
         keep_signs=recipe.keep_signs,
     )
-    return PyTorchStepper(model, optimizer, dataset, device)
+    return PyTorchStepper(recipe, model, optimizer, dataset, device)
 
 
 def _device(name: str) -> torch.device:

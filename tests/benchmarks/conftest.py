@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,17 @@ import numpy as np
 import pytest
 
 from antiparallel.benchmarks.data import Batch, digits
-from antiparallel.benchmarks.loop import Training
+from antiparallel.benchmarks.loop import Training, Watch
 from antiparallel.benchmarks.recipes import RECIPES, Recipe
-from antiparallel.benchmarks.record import Position, Record
+from antiparallel.benchmarks.record import Record
 from antiparallel.benchmarks.run_folder import RunFolder
-from antiparallel.benchmarks.stepper import Evaluation, State, installed_backends
+from antiparallel.benchmarks.stepper import (
+    Evaluation,
+    State,
+    Trained,
+    installed_backends,
+    process_memory,
+)
 from antiparallel.benchmarks.train import never, unwatched
 from antiparallel.spec.contract import Diagnostics
 
@@ -35,10 +42,9 @@ class SoftmaxRegression:
         self.poison = poison
         self.rates: list[float] = []
 
-    def train(
-        self, batches: Iterable[Batch], lr: float, sums: Mapping[str, float]
-    ) -> dict[str, float]:
+    def train(self, batches: Iterable[Batch], lr: float, sums: Mapping[str, float]) -> Trained:
         totals = {"examples": 0.0, "loss": 0.0, "error": 0.0, **sums}
+        means: list[float] = []
         self.rates.append(lr)
         for batch in batches:
             inputs, probabilities, losses = self._forward(batch)
@@ -47,10 +53,13 @@ class SoftmaxRegression:
             totals["examples"] += len(losses)
             totals["loss"] += float(losses.sum())
             totals["error"] += float((probabilities.argmax(1) != batch.labels).sum())
+            means.append(float(losses.mean()))
+            if not isfinite(means[-1]):
+                break
             error = probabilities - np.eye(10)[batch.labels]
             self.weight -= lr * error.T @ inputs / len(losses)
             self.updates += 1
-        return totals
+        return Trained(totals, means)
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         totals, predictions = {"loss": 0.0, "error": 0.0}, []
@@ -74,6 +83,9 @@ class SoftmaxRegression:
 
     def describe(self) -> dict[str, str]:
         return {"device": "numpy"}
+
+    def memory(self) -> int:
+        return process_memory()
 
     def _forward(self, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         pixels = batch.images.reshape(len(batch.labels), -1)
@@ -115,7 +127,7 @@ def train_linear(tiny: Callable[..., Recipe]) -> Callable[..., Record]:
     def train(
         path: Path,
         stop: Callable[[], bool] = never,
-        watch: Callable[[Position], None] = unwatched,
+        watch: Watch = unwatched,
         stepper: SoftmaxRegression | None = None,
         **changes: Any,
     ) -> Record:
@@ -134,7 +146,7 @@ def train_linear(tiny: Callable[..., Recipe]) -> Callable[..., Record]:
 def timeless(value: Any) -> Any:
     """Return a record's dump without what the clock, not the run, decides."""
     if isinstance(value, dict):
-        dropped = ("seconds", "ended", "sessions")
+        dropped = ("seconds", "ended", "sessions", "memory")
         return {key: timeless(item) for key, item in value.items() if key not in dropped}
     if isinstance(value, list | tuple):
         return [timeless(item) for item in value]
@@ -148,7 +160,8 @@ def result() -> Callable[[Path], tuple[str, bytes]]:
     def read(path: Path) -> tuple[str, bytes]:
         record = RunFolder(path).read_record()
         newest = sorted((path / "checkpoints").glob("update-*"))[-1]
-        return repr(timeless(record.model_dump())), (newest / "state.safetensors").read_bytes()
+        kept = timeless(record.model_dump()), RunFolder(path).read_losses()
+        return repr(kept), (newest / "state.safetensors").read_bytes()
 
     return read
 

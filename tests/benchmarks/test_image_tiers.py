@@ -95,7 +95,7 @@ def test_both_backends_take_the_same_first_step(pictures: Path, name: str):
     batches = list(dataset.train_batches(seed=0, epoch=0, start=0, stop=2, batch_size=6))
     # Each of 21 layers adds up to 512 * 9, or 9216, numbers, in other orders
     tolerance = 21 * 9216 * EPS
-    sums = [stepper.train(batches[:1], 1e-6, {}) for stepper in (torch, keras)]
+    sums = [stepper.train(batches[:1], 1e-6, {}).sums for stepper in (torch, keras)]
     assert sums[1]["loss"] == pytest.approx(sums[0]["loss"], rel=tolerance)
     for name in ("error", "top5_error", "examples"):
         assert sums[1][name] == sums[0][name]

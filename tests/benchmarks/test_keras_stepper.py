@@ -46,7 +46,7 @@ def test_it_begins_with_pytorchs_numbers_and_takes_pytorchs_steps(tiny: Tiny, ru
             canonical = array.transpose(*(3, 2, 0, 1) if array.ndim == 4 else (1, 0))
             assert (canonical == torch.state()[f"model.{layer}.{theirs}"]).all()
     for batch in batches(3):
-        sums = [stepper.train([batch], 0.01, {}) for stepper in (torch, keras)]
+        sums = [stepper.train([batch], 0.01, {}).sums for stepper in (torch, keras)]
         # Sums of at most 8 * 8 * 50 numbers in other orders, in three layers and three steps
         tolerance = 9 * 3200 * float(np.finfo(np.float32).eps)
         assert sums[1]["loss"] == pytest.approx(sums[0]["loss"], rel=tolerance)
@@ -74,10 +74,10 @@ def test_a_loaded_state_goes_on_bit_for_bit(tiny: Tiny, rule: str):
 
 
 def test_sums_do_not_depend_on_where_rounds_end_and_evaluation_changes_nothing(tiny: Tiny):
-    whole = build_stepper("keras", tiny("ss"), 0, digits()).train(batches(6), 0.05, {})
+    whole = build_stepper("keras", tiny("ss"), 0, digits()).train(batches(6), 0.05, {}).sums
     stepper, sums = build_stepper("keras", tiny("ss"), 0, digits()), {}
     for batch in batches(6):
-        sums = stepper.train([batch], 0.05, sums)
+        sums = stepper.train([batch], 0.05, sums).sums
         metrics, predictions = stepper.evaluate(digits().validation_batches(150))
         assert metrics["error"] == (predictions != digits().validation.labels).mean()
     assert sums == whole

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from antiparallel.benchmarks.data import digits
-from antiparallel.benchmarks.record import Position, Record
+from antiparallel.benchmarks.loop import Progress
+from antiparallel.benchmarks.record import Record
 from antiparallel.benchmarks.run_folder import RunFolder
 from antiparallel.spec import SpecError
 
@@ -99,12 +101,51 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(
     assert len(record.epochs) == 1
     checkpoint = RunFolder(tmp_path).load()
     assert checkpoint.position.updates == STEPS + 2
+    assert record.diverged_at == STEPS + 3
 
 
-def test_position_is_told_after_every_round(tmp_path: Path, train_linear: TrainLinear):
-    seen: list[Position] = []
-    train_linear(tmp_path, watch=seen.append)
-    assert [position.updates for position in seen] == list(range(0, 2 * STEPS + 1, 2))
+def test_no_update_follows_from_a_loss_that_is_not_finite(
+    tmp_path: Path, train_linear: TrainLinear, softmax_regression
+):
+    stepper = softmax_regression(poison=3)
+    train_linear(tmp_path, stepper=stepper)
+    assert stepper.updates == 3
+    assert np.isfinite(stepper.weight).all()
+
+
+def test_weights_that_are_not_finite_are_not_saved_though_every_loss_was(
+    tmp_path: Path, train_linear: TrainLinear, softmax_regression
+):
+    class Overflowing(softmax_regression):
+        def state(self):
+            state = super().state()
+            return state | ({"weight": state["weight"] * np.inf} if self.updates == STEPS else {})
+
+    record = train_linear(tmp_path, stepper=Overflowing())
+    assert record.status == "diverged"
+    assert record.diverged_at == STEPS - 1
+    assert not record.epochs
+    checkpoint = RunFolder(tmp_path).load()
+    assert checkpoint.position.updates == STEPS - 2
+
+
+def test_the_loss_of_every_update_is_kept(tmp_path: Path, train_linear: TrainLinear):
+    record = train_linear(tmp_path)
+    losses = RunFolder(tmp_path).read_losses()
+    assert len(losses) == 2 * STEPS
+    for epoch in record.epochs:
+        mean = np.mean(losses[STEPS * epoch.epoch : STEPS * (epoch.epoch + 1)])
+        assert mean == pytest.approx(epoch.train["loss"], rel=1e-14)
+
+
+def test_progress_is_told_after_every_round(tmp_path: Path, train_linear: TrainLinear):
+    seen: list[Progress] = []
+    record = train_linear(tmp_path, watch=seen.append)
+    told = [progress.updates for progress in seen]
+    assert told == sorted(told)
+    assert set(told) >= set(range(0, 2 * STEPS + 1, 2))
+    assert seen[-1] == Progress(2 * STEPS, 2 * STEPS, record.epochs[-1].validation["error"])
+    assert seen[0].error is None
 
 
 def test_a_number_that_does_not_exist_survives_the_record(
