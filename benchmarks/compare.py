@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from antiparallel.benchmarks.data import digits
 from antiparallel.benchmarks.files import write_atomically
 from antiparallel.benchmarks.models.resnet18 import layer_names
 from antiparallel.benchmarks.recipes import COMPARED, Recipe
@@ -42,6 +41,23 @@ class EpochDifference:
 
 
 @dataclass(frozen=True)
+class Losses:
+    """The losses of the updates that both runs made in completed epochs, update by update.
+
+    Args:
+        updates: How many both have.
+        parted: The first update, from 0, whose losses differ at all; None if none does.
+        parted_by_percent: The first whose losses differ by more than 1 % of the first run's.
+        largest: The largest difference over the first run's loss.
+    """
+
+    updates: int
+    parted: int | None
+    parted_by_percent: int | None
+    largest: float
+
+
+@dataclass(frozen=True)
 class TensorDistance:
     """How far apart a layer's weights, or its stored feedback, are.
 
@@ -64,7 +80,7 @@ class Answers:
     Args:
         pictures: How many there are.
         different: On how many the answers differ.
-        first_only: How many only the first gets right; None where labels are not at hand.
+        first_only: How many only the first gets right; None where a record has no labels.
         second_only: How many only the second gets right.
         p: McNemar's test, exact and two-sided: how probable so uneven a split of these is if both
             networks are equally good.
@@ -86,6 +102,7 @@ class Comparison:
         second: The second.
         recipe: Fields in which the recipes differ, with both values.
         epochs: What differs after each epoch that both completed.
+        losses: What differs update by update; None if a run kept no losses.
         updates: The updates after which the checkpoints compared were made; None without any.
         tensors: Weights and stored feedback of the same name and shape in both.
         alone: Names of those that only one of the runs has.
@@ -96,6 +113,7 @@ class Comparison:
     second: Record
     recipe: dict[str, tuple[Any, Any]]
     epochs: list[EpochDifference]
+    losses: Losses | None
     updates: tuple[int, int] | None
     tensors: list[TensorDistance]
     alone: list[str]
@@ -133,8 +151,9 @@ def compare_runs(first: Path, second: Path, *, anything: bool = False) -> Compar
         updates = checkpoints[0].position.updates, checkpoints[1].position.updates
         tensors, alone = _distances(checkpoints[0].state, checkpoints[1].state, _layers(one))
     epochs = [_difference(a, b) for a, b in zip(one.epochs, other.epochs, strict=False)]
+    losses = _losses(*(np.array(folder.read_losses()) for folder in folders))
     answers = _answers(one, other)
-    return Comparison(one, other, recipe, epochs, updates, tensors, alone, answers)
+    return Comparison(one, other, recipe, epochs, losses, updates, tensors, alone, answers)
 
 
 def write_comparison(comparison: Comparison, out: Path) -> Path:
@@ -153,6 +172,7 @@ def write_comparison(comparison: Comparison, out: Path) -> Path:
         "recipe": comparison.recipe,
         "epochs": [asdict(epoch) for epoch in comparison.epochs],
         "parted": comparison.parted,
+        "losses": comparison.losses and asdict(comparison.losses),
         "updates": comparison.updates,
         "tensors": [asdict(tensor) for tensor in comparison.tensors],
         "alone": comparison.alone,
@@ -199,6 +219,17 @@ def _difference(one: Epoch, other: Epoch) -> EpochDifference:
     return EpochDifference(one.epoch, *parts)
 
 
+def _losses(one: NDArray[np.float64], other: NDArray[np.float64]) -> Losses | None:
+    updates = min(len(one), len(other))
+    if not updates:
+        return None
+    relative = np.abs(other[:updates] - one[:updates]) / one[:updates]
+    parted, by_percent = (
+        next(iter(np.flatnonzero(relative > limit).tolist()), None) for limit in (0, 0.01)
+    )
+    return Losses(updates, parted, by_percent, float(relative.max()))
+
+
 def _distances(
     one: State, other: State, layers: Iterable[str]
 ) -> tuple[list[TensorDistance], list[str]]:
@@ -241,9 +272,9 @@ def _answers(one: Record, other: Record) -> Answers | None:
     if not len(ours) or len(ours) != len(theirs) or one.data != other.data:
         return None
     different = int((ours != theirs).sum())
-    if one.recipe.tier != "digits" or other.recipe.tier != "digits":
-        return Answers(len(ours), different)  # a record keeps answers, not labels
-    labels = digits().validation.labels
+    labels = np.array(one.labels)
+    if len(labels) != len(ours):
+        return Answers(len(ours), different)
     first_only = int(((ours == labels) & (theirs != labels)).sum())
     second_only = int(((ours != labels) & (theirs == labels)).sum())
     uneven = first_only + second_only

@@ -142,8 +142,23 @@ def print_runs(comparison: RunComparison) -> None:
     console.print(table)
     parted = "never" if comparison.parted is None else f"in epoch {comparison.parted + 1}"
     console.print(f"Metrics first differ: {parted}.", highlight=False)
+    _print_losses(comparison)
     _print_tensors(comparison)
     _print_answers(comparison)
+
+
+def _print_losses(comparison: RunComparison) -> None:
+    if (losses := comparison.losses) is None:
+        return
+    first, by_percent = (
+        "at none" if update is None else f"at update {update}"
+        for update in (losses.parted, losses.parted_by_percent)
+    )
+    console.print(
+        f"Losses of {losses.updates} updates first differ: {first}; by more than 1 %: "
+        f"{by_percent}; at most by {100 * losses.largest:.3g} %.",
+        highlight=False,
+    )
 
 
 def _signed(value: float | None, factor: int) -> str:

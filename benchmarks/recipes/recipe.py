@@ -71,7 +71,7 @@ class Recipe(BaseModel):
         device: Device, in the backend's own words.
         precision: What the network computes in; weights and optimizer are in float32.
         compiled: Whether the engine compiles the network: ``torch.compile``, or XLA. On JAX it
-            always does.
+            always does; with Keras on torch that takes minutes.
         threads: CPU threads. Results are bit-identical only between runs that use the same number.
     """
 

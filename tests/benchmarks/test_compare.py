@@ -23,6 +23,7 @@ from antiparallel.spec import SpecError
 Make = Callable[..., Path]
 KERNEL = np.random.default_rng(0).normal(size=(4, 3, 2, 2)).astype(np.float32)
 DENSE = np.random.default_rng(1).normal(size=(10, 4)).astype(np.float32)
+LABELS = tuple(digits().validation.labels.tolist())
 NOTHING = LayerDiagnostics(angle=40, kurtosis=0, magnitude=1)
 
 
@@ -49,6 +50,7 @@ def make(tmp_path: Path, tiny: Callable[..., Recipe]) -> Make:
         losses: tuple[float, ...] = (2.0, 1.0),
         predictions: tuple[int, ...] = (),
         data: dict[str, str] | None = None,
+        updates: tuple[float, ...] = (),
         **changes: Any,
     ) -> Path:
         folder = RunFolder(tmp_path / name)
@@ -69,9 +71,11 @@ def make(tmp_path: Path, tiny: Callable[..., Recipe]) -> Make:
         folder.write_record(
             Record(
                 recipe=tiny(**changes), overrides={}, seed=0, backend="torch", data=data or {},
-                status="complete", epochs=epochs, predictions=predictions,
+                status="complete", epochs=epochs, predictions=predictions, labels=LABELS,
             )
         )  # fmt: skip
+        folder.write_losses(0, updates[:2])
+        folder.write_losses(1, updates[2:])
         if state is not None:
             folder.save(Checkpoint(Position(epoch=2, updates=8), state))
         return folder.path
@@ -93,6 +97,21 @@ def test_the_first_epoch_that_differs_is_found_and_by_how_much(make: Make):
     found = compare_runs(make("a", losses=(2.0, 1.0, 0.5)), make("b", losses=(2.0, 1.25)))
     assert found.parted == 1
     assert [epoch.train["loss"] for epoch in found.epochs] == [0, 0.25]
+
+
+def test_the_first_update_whose_losses_differ_is_found(make: Make):
+    run = make("a", updates=(2.0, 1.0, 0.5, 0.5))
+    same = compare_runs(run, make("b", updates=(2.0, 1.0, 0.5))).losses
+    assert same is not None
+    assert (same.updates, same.parted, same.parted_by_percent, same.largest) == (3, None, None, 0)
+    other = compare_runs(run, make("c", updates=(2.0, 1.0 + 1e-7, 0.502, 0.25))).losses
+    assert other is not None
+    assert (other.parted, other.parted_by_percent) == (1, 3)
+    assert other.largest == 0.5
+
+
+def test_runs_that_kept_no_losses_are_compared_without(make: Make):
+    assert compare_runs(make("a"), make("b")).losses is None
 
 
 def test_distances_are_relative_and_signs_are_counted_first_layer_first(make: Make):

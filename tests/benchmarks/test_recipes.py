@@ -99,6 +99,8 @@ def test_every_field_but_tier_and_model_can_be_overridden():
         "weight_decay": "0",
         "checkpoint_every": "9",
         "device": "cuda:0",
+        "precision": "bfloat16",
+        "compiled": "yes",
         "threads": "2",
         "batch_manhattan": "true",
         "keep_signs": "yes",
@@ -116,6 +118,7 @@ def test_every_field_but_tier_and_model_can_be_overridden():
     assert (changed.depth, changed.width, changed.epochs) == (3, 5, 7)
     assert changed.batch_manhattan
     assert changed.keep_signs
+    assert (changed.precision, changed.compiled) == ("bfloat16", True)
 
 
 def test_the_learning_rate_falls_by_ten_at_each_drop():
