@@ -34,6 +34,7 @@ from antiparallel.benchmarks.report.words import (
     pooled,
 )
 from antiparallel.benchmarks.reproduce import Finished, Job, Told
+from antiparallel.benchmarks.search import Tried
 
 console = Console()
 errors = Console(stderr=True)
@@ -196,6 +197,22 @@ def _print_answers(comparison: RunComparison) -> None:
             f"p = {answers.p:.3g} (McNemar, exact)."
         )
     console.print(text, highlight=False)
+
+
+def print_search(found: Sequence[Tried]) -> None:
+    """Print a learning-rate search, the best rate first."""
+    table = Table(title=f"Learning rates, the best first: {SPREAD}", title_justify="left")
+    for header in ("Rate", "Val. error %", "Train loss", "n", "Diverged"):
+        table.add_column(header, justify="right")
+    for one in found:
+        table.add_row(
+            f"{one.rate:g}",
+            percent(one.error),
+            f"{one.loss.mean:.3f}" if one.loss.n else "-",
+            str(one.error.n),
+            str(one.diverged or ""),
+        )
+    console.print(table)
 
 
 def print_written(title: str, paths: Sequence[Path]) -> None:

@@ -1,0 +1,117 @@
+"""The learning-rate search: one recipe at several rates, each from the same start."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from antiparallel.benchmarks.files import write_atomically
+from antiparallel.benchmarks.recipes import Recipe, override
+from antiparallel.benchmarks.record import Record, command_line, describe_machine
+from antiparallel.benchmarks.report.results import Spread
+from antiparallel.benchmarks.report.words import without_nan
+from antiparallel.benchmarks.reproduce import Job
+from antiparallel.benchmarks.stepper import require_backend
+from antiparallel.benchmarks.train import Data, open_dataset
+from antiparallel.spec import SpecError
+
+RATES = (0.1, 0.05, 0.01, 0.001, 0.0001)
+"""The rates that the paper's authors searched."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a learning rate came to, over seeds.
+
+    Args:
+        rate: The learning rate of the first epoch.
+        error: Validation error after the last epoch, in percent, of the runs that completed.
+        loss: Training loss in the last epoch, in nats, of these.
+        diverged: How many diverged.
+    """
+
+    rate: float
+    error: Spread
+    loss: Spread
+    diverged: int
+
+
+def plan_search(
+    recipe: Recipe,
+    rates: Sequence[float],
+    *,
+    backend: str,
+    seeds: int,
+    out: Path,
+    data: Data,
+    overrides: Mapping[str, str],
+) -> list[Job]:
+    """Return the runs of a search, seed by seed, below a folder.
+
+    Args:
+        recipe: The recipe, overrides applied.
+        rates: Learning rates of the first epoch; the recipe's drops hold for each.
+        backend: A key of ``STEPPERS``.
+        seeds: Runs of each rate, with seeds 0, 1, ...
+        out: The folder.
+        data: Where the pictures are.
+        overrides: What the command line changed in the recipe.
+
+    Raises:
+        SpecError: An argument is not allowed, or the data set is none. Nothing is written.
+    """
+    require_backend(backend)
+    if seeds < 1:
+        raise SpecError(f"Expected at least one seed. Received: seeds={seeds}")
+    if not rates or len(set(rates)) < len(rates) or "lr" in overrides:
+        raise SpecError(
+            "Expected learning rates that differ, and none by --set. "
+            f"Received: rates={list(rates)}, --set lr={overrides.get('lr')}"
+        )
+    recipes = {rate: override(recipe, {"lr": str(rate)}) for rate in rates}
+    open_dataset(recipe, data).close()
+    return [
+        Job(
+            recipe=recipes[rate],
+            overrides={**overrides, "lr": str(rate)},
+            backend=backend,
+            seed=seed,
+            data=data,
+            out=out / f"lr-{rate:g}" / f"seed-{seed}",
+        )
+        for seed in range(seeds)
+        for rate in rates
+    ]
+
+
+def tried(records: Iterable[Record]) -> list[Tried]:
+    """Return what each learning rate came to, the lowest error first, those without one last."""
+    by_rate: dict[float, list[Record]] = {}
+    for record in records:
+        by_rate.setdefault(record.recipe.lr, []).append(record)
+    found = [_tried(rate, runs) for rate, runs in by_rate.items()]
+    return sorted(found, key=lambda one: (one.error.n == 0, one.error.mean, one.rate))
+
+
+def write_search(found: Sequence[Tried], records: Sequence[Record], out: Path) -> Path:
+    """Write a search's numbers to ``search.json`` in its folder, and return its path."""
+    path = out / "search.json"
+    content = {
+        "command": command_line(),
+        "machine": describe_machine(),
+        "versions": records[0].sessions[-1].versions if records else {},
+        "recipe": records[0].recipe.model_dump(exclude={"lr"}) if records else {},
+        "rates": [asdict(one) for one in found],
+    }
+    write_atomically(path, (json.dumps(without_nan(content), indent=1) + "\n").encode())
+    return path
+
+
+def _tried(rate: float, runs: Sequence[Record]) -> Tried:
+    complete = [run.epochs[-1] for run in runs if run.status == "complete"]
+    return Tried(
+        rate,
+        Spread.of([100 * epoch.validation["error"] for epoch in complete]),
+        Spread.of([epoch.train["loss"] for epoch in complete]),
+        sum(run.status == "diverged" for run in runs),
+    )
