@@ -3,6 +3,38 @@
 import os
 from pathlib import Path
 
+from pydantic import ValidationError
+
+LARGEST_JSON = 32 * 2**20
+"""Bytes; a record of ImageNet's 50 epochs has half a million."""
+
+
+def read_bounded(path: Path, largest: int) -> bytes:
+    """Return a file's content, never more than asked for.
+
+    Args:
+        path: The file.
+        largest: The most bytes that such a file may have.
+
+    Raises:
+        OSError: It cannot be read, is a device or the like, or is larger.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(f"no regular file: {str(path)!r}")
+    with path.open("rb") as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise OSError(f"larger than {largest} bytes: {str(path)!r}")
+    return content
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return the first thing that is wrong with a JSON file: where, and what."""
+    first = error.errors(include_input=False)[0]
+    names = ".".join(str(part) for part in first["loc"])
+    place = names.encode("unicode_escape").decode()  # a damaged name may hold anything
+    return f"{place}: {first['msg']}" if place else first["msg"]
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that, at any moment, it holds either its old or its new content.

@@ -13,7 +13,12 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from antiparallel.benchmarks.files import write_atomically
+from antiparallel.benchmarks.files import (
+    LARGEST_JSON,
+    first_fault,
+    read_bounded,
+    write_atomically,
+)
 from antiparallel.benchmarks.loop import Progress
 from antiparallel.benchmarks.recipes import LEARNING, Recipe, override, tier_recipes
 from antiparallel.benchmarks.record import Record, framework
@@ -44,6 +49,7 @@ class Job:
     seed: int
     data: Data
     out: Path
+    previous_checkpoint: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ def plan(
     out: Path,
     data: Data,
     overrides: Mapping[str, str],
+    previous_checkpoint: bool = False,
 ) -> list[Job]:
     """Return a tier's jobs, seed by seed, and mark the folder as this reproduction's.
 
@@ -113,6 +120,7 @@ def plan(
             / framework(backend, engine_of(backend))
             / f"{recipe.model}-{recipe.setting}"
             / f"seed-{seed}",
+            previous_checkpoint,
         )
         for seed in range(seeds)
         for backend in backends
@@ -247,6 +255,7 @@ def _run(job: Job, signals: Signals, connection: Connection) -> Finished | _Fail
             data=job.data,
             overrides=job.overrides,
             resume=True,
+            previous_checkpoint=job.previous_checkpoint,
             stop=signals,
             watch=watch,
         )
@@ -268,9 +277,11 @@ def _require_ours(out: Path, mark: _Mark) -> None:
             f"Received: out={str(out)!r}"
         )
     try:
-        found = _Mark.model_validate_json((out / _MARK).read_bytes())
+        found = _Mark.model_validate_json(read_bounded(out / _MARK, LARGEST_JSON))
     except ValidationError as error:
-        raise SpecError(f"Expected a readable {_MARK}. Received: out={str(out)!r}") from error
+        raise SpecError(
+            f"Expected a readable {_MARK} ({first_fault(error)}). Received: out={str(out)!r}"
+        ) from error
     if found != mark:
         raise SpecError(
             f"Expected a folder with the same tier and overrides as before, "
