@@ -1,6 +1,5 @@
 """A run whose newest checkpoint is damaged goes on only if the user says from where."""
 
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -8,15 +7,17 @@ from pathlib import Path
 import pytest
 
 from antiparallel.benchmarks.compare import compare_runs
-from antiparallel.benchmarks.recipes import RECIPES, override, tier_recipes
-from antiparallel.benchmarks.run_folder import RunFolder
-from antiparallel.benchmarks.stepper import engine_of
-from antiparallel.benchmarks.train import never, train
+from antiparallel.benchmarks.recipes import RECIPES, override
+from antiparallel.benchmarks.record import Record
+from antiparallel.benchmarks.reproduce import plan, run_jobs
+from antiparallel.benchmarks.signals import Signals
+from antiparallel.benchmarks.train import NO_DATA, never, train
 from antiparallel.spec import SpecError
 
 Command = Callable[..., subprocess.Popen[str]]
 Result = Callable[[Path], tuple[str, bytes]]
 SIZE = {"depth": "2", "width": "4", "epochs": "1", "checkpoint_every": "5"}
+RECIPE = override(RECIPES["digits/convnet-fa"], SIZE)
 SETS = [part for field, text in SIZE.items() for part in ("--set", f"{field}={text}")]
 
 on_both = pytest.mark.parametrize(
@@ -40,8 +41,7 @@ def begin(folder: Path, backend: str, updates: int | None = None) -> Path:
     asked = iter(range(1000))
     rounds = 0 if updates is None else updates // 5  # after which it is asked too
     stop = never if updates is None else lambda: next(asked) >= updates + rounds
-    recipe = override(RECIPES["digits/convnet-fa"], SIZE)
-    train(recipe, seed=0, out=folder, backend=backend, stop=stop)
+    train(RECIPE, seed=0, out=folder, backend=backend, stop=stop)
     return sorted((folder / "checkpoints").iterdir())[-1]
 
 
@@ -53,55 +53,75 @@ def flip(path: Path) -> None:
 
 @on_both
 def test_it_is_refused_by_name_and_goes_on_from_the_one_before_if_asked(
-    tmp_path: Path, command: Command, result: Result, backend: str
+    tmp_path: Path, result: Result, backend: str
 ):
     begin(tmp_path / "whole", backend)
     newest = begin(tmp_path / "run", backend, updates=12)
     assert newest.name == "update-000000012"
     flip(newest / "state.safetensors")
     record = (tmp_path / "run" / "record.json").read_bytes()
-    line = ("train", "digits/convnet-fa", "--backend", backend, "--out", "run", "--resume", *SETS)
 
+    def go_on(previous: bool) -> Record:
+        return train(
+            RECIPE,
+            seed=0,
+            out=tmp_path / "run",
+            backend=backend,
+            resume=True,
+            previous_checkpoint=previous,
+        )
+
+    with pytest.raises(
+        SpecError,
+        match="--previous-checkpoint to go on from update-000000010. "
+        r"Received: update-000000012/state\.safetensors: differs from its checksum",
+    ):
+        go_on(previous=False)
+    assert (tmp_path / "run" / "record.json").read_bytes() == record
+    sessions = go_on(previous=True).sessions
+    assert [session.from_update for session in sessions] == [0, 10]
+    assert result(tmp_path / "run") == result(tmp_path / "whole")
+
+
+def test_the_command_says_so_and_has_the_option(tmp_path: Path, command: Command, result: Result):
+    begin(tmp_path / "whole", "torch")
+    (begin(tmp_path / "run", "torch", updates=7) / "position.json").unlink()
+    line = ("train", "digits/convnet-fa", "--out", "run", "--resume", *SETS)
     process = command(*line)
     _, complaint = process.communicate()
     assert process.returncode == 2
-    assert "update-000000012/state.safetensors: differs from its checksum" in complaint
-    assert "--previous-checkpoint to go on from update-000000010" in complaint
+    assert "update-000000007/position.json: No such file or directory" in complaint
     assert "Traceback" not in complaint
-    assert (tmp_path / "run" / "record.json").read_bytes() == record
-
     process = command(*line, "--previous-checkpoint")
     _, complaint = process.communicate()
     assert process.returncode == 0, complaint
     assert result(tmp_path / "run") == result(tmp_path / "whole")
-    sessions = RunFolder(tmp_path / "run").read_record().sessions
-    assert [session.from_update for session in sessions] == [0, 10]
-    assert sessions[1].versions["engine" if engine_of(backend) else "torch"]
 
 
-def test_a_tier_goes_on_from_the_one_before_if_asked(
-    tmp_path: Path, command: Command, result: Result
-):
-    runs = tmp_path / "tier" / "runs" / "torch"
-    for recipe in tier_recipes("digits"):
-        folder = runs / f"convnet-{recipe.setting}" / "seed-0"
-        train(override(recipe, SIZE), seed=0, out=folder)
-    damaged = runs / "convnet-fa" / "seed-0"
-    whole = tmp_path / "whole"
-    shutil.move(damaged, whole)
-    (begin(damaged, "torch", updates=7) / "position.json").unlink()
-    mark = {"tier": "digits", "overrides": SIZE}
-    (tmp_path / "tier" / "reproduce.json").write_text(repr(mark).replace("'", '"'))
-    line = ("reproduce", "digits", "--backend", "torch", "--seeds", "1", "--out", "tier", *SETS)
-
-    process = command(*line)
-    _, complaint = process.communicate()
-    assert process.returncode == 2, complaint
-    assert "update-000000007/position.json: No such file or directory" in complaint
-    process = command(*line, "--previous-checkpoint")
-    _, complaint = process.communicate()
-    assert process.returncode == 0, complaint
-    assert result(damaged) == result(whole)
+def test_a_tier_goes_on_from_the_one_before_if_asked(tmp_path: Path, result: Result):
+    jobs = [
+        next(
+            job
+            for job in plan(
+                "digits",
+                backends=["torch"],
+                seeds=1,
+                out=tmp_path / "tier",
+                data=NO_DATA,
+                overrides=SIZE,
+                previous_checkpoint=previous,
+            )
+            if job.recipe == RECIPE
+        )
+        for previous in (False, True)
+    ]
+    flip(begin(jobs[0].out, "torch", updates=7) / "state.safetensors")
+    with Signals().caught() as signals:
+        with pytest.raises(SpecError, match=r"update-000000007/state\.safetensors: differs"):
+            run_jobs(jobs[:1], processes=1, signals=signals, watch=lambda told: None)
+        run_jobs(jobs[1:], processes=1, signals=signals, watch=lambda told: None)
+    begin(tmp_path / "whole", "torch")
+    assert result(jobs[0].out) == result(tmp_path / "whole")
 
 
 def test_a_folder_that_was_never_committed_is_no_damage(tmp_path: Path, result: Result):
@@ -109,8 +129,7 @@ def test_a_folder_that_was_never_committed_is_no_damage(tmp_path: Path, result: 
     writing = newest.with_name(".writing-update-000000010")
     writing.mkdir()
     (writing / "state.safetensors").write_bytes(b"half")
-    recipe = override(RECIPES["digits/convnet-fa"], SIZE)
-    record = train(recipe, seed=0, out=tmp_path / "run", resume=True)
+    record = train(RECIPE, seed=0, out=tmp_path / "run", resume=True)
     assert record.status == "complete"
     begin(tmp_path / "whole", "torch")
     assert result(tmp_path / "run") == result(tmp_path / "whole")
