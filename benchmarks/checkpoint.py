@@ -72,17 +72,15 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         The checkpoint's folder.
 
     Raises:
-        OSError: Writing failed, or what was read back differs. Earlier checkpoints are whole.
+        OSError: The state cannot be written, or what was read back differs. Earlier checkpoints
+            are whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _sweep(folder)
     name = _name(checkpoint.position)
     writing = folder / f".writing-{name}"
     writing.mkdir()
-    # safetensors writes the memory of an array as it lies, also of one that is transposed.
-    content = save_tensors(
-        {name: np.asarray(array, order="C") for name, array in checkpoint.state.items()}
-    )
+    content = _to_safetensors(checkpoint.state)
     manifest = _Manifest(
         position=checkpoint.position,
         state_bytes=len(content),
@@ -94,7 +92,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     try:
         _read(writing)
     except _DamageError as damage:
-        raise OSError(f"Expected to read back what was written. Received: {damage}") from damage
+        raise OSError(f"read back, it is not what was written: {damage}") from damage
     target = folder / name
     if target.exists():
         _drop(target)
@@ -132,6 +130,14 @@ def load_checkpoint(folder: Path, *, previous: bool = False) -> Checkpoint | Non
     if len(committed) > len(faults):
         expected += f", or --previous-checkpoint to go on from {committed[-2].name}"
     raise SpecError(f"Expected {expected}. Received: {'; '.join(faults)}, in {str(folder)!r}")
+
+
+def _to_safetensors(state: State) -> bytes:
+    try:
+        # safetensors writes the memory of an array as it lies, also of one that is transposed.
+        return save_tensors({name: np.asarray(array, order="C") for name, array in state.items()})
+    except (SafetensorError, ValueError, LookupError, MemoryError) as error:
+        raise OSError(f"no safetensors to write: {type(error).__name__}: {error}") from error
 
 
 def _read(folder: Path) -> Checkpoint:

@@ -1,6 +1,8 @@
 """Files that are either wholly there or not there, whatever happens while they are written."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -42,8 +44,19 @@ def write_atomically(path: Path, content: bytes) -> None:
     Only one process at a time may write to the folder.
     """
     draft = draft_of(path)
-    draft.write_bytes(content)
+    with named_in_errors(path):
+        draft.write_bytes(content)
     commit(draft, path)
+
+
+@contextmanager
+def named_in_errors(path: Path) -> Iterator[None]:
+    """Let an OSError name the file that was written when it came: a full disk's names none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def draft_of(path: Path) -> Path:

@@ -70,8 +70,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class _Failed:
-    refusal: str | None
-    report: str
+    error: SpecError | OSError | RuntimeError
 
 
 Watch = Callable[[Told | Finished], None]
@@ -144,6 +143,7 @@ def run_jobs(
 
     Raises:
         SpecError: A job's folder is not that job's, or its backend is not installed.
+        OSError: A file or folder could not be read or written.
         RuntimeError: A worker failed or was killed. Its run can be resumed.
     """
     pool = _Pool(list(jobs), watch)
@@ -194,9 +194,7 @@ class _Pool:
             except (EOFError, ConnectionResetError) as error:
                 raise RuntimeError("A worker process was killed; its run can be resumed") from error
             if isinstance(message, _Failed):
-                raise (
-                    SpecError(message.refusal) if message.refusal else RuntimeError(message.report)
-                )
+                raise message.error
             self._watch(message)
             if isinstance(message, Finished):
                 self.records[message.job.out] = message.record
@@ -259,12 +257,12 @@ def _run(job: Job, signals: Signals, connection: Connection) -> Finished | _Fail
             stop=signals,
             watch=watch,
         )
-    except SpecError as error:
-        return _Failed(str(error), "")
     except BrokenPipeError:
         raise
-    except Exception:  # told to the parent, which raises it
-        return _Failed(None, traceback.format_exc())
+    except (SpecError, OSError) as error:  # told to the parent, which raises it
+        return _Failed(error)
+    except Exception:
+        return _Failed(RuntimeError(traceback.format_exc()))
     return Finished(job, record)
 
 
