@@ -90,6 +90,13 @@ SkipBadImages = Annotated[
     int,
     typer.Option(min=0, metavar="N", help="Leave out up to N pictures that cannot be read."),
 ]
+PreviousCheckpoint = Annotated[
+    bool,
+    typer.Option(
+        "--previous-checkpoint",
+        help="If a newest checkpoint is damaged, go on from the one before.",
+    ),
+]
 _BACKENDS = ", ".join(STEPPERS)
 
 
@@ -153,6 +160,7 @@ def reproduce(
     data: DataFolder = None,
     workers: DecodingWorkers = None,
     skip_bad_images: SkipBadImages = 0,
+    previous_checkpoint: PreviousCheckpoint = False,
     settings: Set = None,
 ) -> None:
     """Run all of a tier's settings and seeds, and report: table, figures, claims with verdicts.
@@ -182,6 +190,7 @@ def reproduce(
         out=folder,
         data=_data(data, workers, skip_bad_images),
         overrides=parse_overrides(settings or []),
+        previous_checkpoint=previous_checkpoint,
     )
     at_once = processes or max(1, _cores() // jobs[0].recipe.threads)
     with Signals().caught() as signals, progress_bars() as progress:
@@ -207,6 +216,7 @@ def train(
     data: DataFolder = None,
     workers: DecodingWorkers = None,
     skip_bad_images: SkipBadImages = 0,
+    previous_checkpoint: PreviousCheckpoint = False,
     settings: Set = None,
 ) -> None:
     """Train one recipe with one seed.
@@ -241,6 +251,7 @@ def train(
             data=_data(data, workers, skip_bad_images),
             overrides=overrides,
             resume=resume,
+            previous_checkpoint=previous_checkpoint,
             stop=signals,
             watch=RunBar(progress, f"{recipe} seed {seed}", resolved.batch_size).show,
         )

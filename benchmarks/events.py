@@ -11,7 +11,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import RecordWriter
 
-from antiparallel.benchmarks.files import commit, draft_of
+from antiparallel.benchmarks.files import commit, draft_of, named_in_errors
 from antiparallel.benchmarks.record import Epoch
 
 
@@ -24,10 +24,11 @@ def write_events(path: Path, epochs: tuple[Epoch, ...]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = draft_of(path)
-    writer = RecordWriter(str(draft))
-    for event in _events(epochs):
-        writer.write(event.SerializeToString())
-    writer.close()
+    with named_in_errors(path):
+        writer = RecordWriter(str(draft))
+        for event in _events(epochs):
+            writer.write(event.SerializeToString())
+        writer.close()
     commit(draft, path)
 
 

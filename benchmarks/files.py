@@ -1,7 +1,41 @@
 """Files that are either wholly there or not there, whatever happens while they are written."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from pydantic import ValidationError
+
+LARGEST_JSON = 32 * 2**20
+"""Bytes; a record of ImageNet's 50 epochs has half a million."""
+
+
+def read_bounded(path: Path, largest: int) -> bytes:
+    """Return a file's content, never more than asked for.
+
+    Args:
+        path: The file.
+        largest: The most bytes that such a file may have.
+
+    Raises:
+        OSError: It cannot be read, is a device or the like, or is larger.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(f"no regular file: {str(path)!r}")
+    with path.open("rb") as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise OSError(f"larger than {largest} bytes: {str(path)!r}")
+    return content
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return the first thing that is wrong with a JSON file: where, and what."""
+    first = error.errors(include_input=False)[0]
+    names = ".".join(str(part) for part in first["loc"])
+    place = names.encode("unicode_escape").decode()  # a damaged name may hold anything
+    return f"{place}: {first['msg']}" if place else first["msg"]
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -10,8 +44,19 @@ def write_atomically(path: Path, content: bytes) -> None:
     Only one process at a time may write to the folder.
     """
     draft = draft_of(path)
-    draft.write_bytes(content)
+    with named_in_errors(path):
+        draft.write_bytes(content)
     commit(draft, path)
+
+
+@contextmanager
+def named_in_errors(path: Path) -> Iterator[None]:
+    """Let an OSError name the file that was written when it came: a full disk's names none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def draft_of(path: Path) -> Path:

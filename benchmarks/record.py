@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.spec import SPEC_VERSION
@@ -69,12 +69,12 @@ class Position(_Frozen):
         predictions: The class that each validation picture was last taken for.
     """
 
-    epoch: int = 0
-    step: int = 0
-    updates: int = 0
+    epoch: int = Field(default=0, ge=0)
+    step: int = Field(default=0, ge=0)
+    updates: int = Field(default=0, ge=0)
     sums: dict[str, float] = {}
     losses: tuple[float, ...] = ()
-    seconds: float = 0.0
+    seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     history: tuple[Epoch, ...] = ()
     predictions: tuple[int, ...] = ()
 

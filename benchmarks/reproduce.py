@@ -13,7 +13,12 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from antiparallel.benchmarks.files import write_atomically
+from antiparallel.benchmarks.files import (
+    LARGEST_JSON,
+    first_fault,
+    read_bounded,
+    write_atomically,
+)
 from antiparallel.benchmarks.loop import Progress
 from antiparallel.benchmarks.recipes import LEARNING, Recipe, override, tier_recipes
 from antiparallel.benchmarks.record import Record, framework
@@ -44,6 +49,7 @@ class Job:
     seed: int
     data: Data
     out: Path
+    previous_checkpoint: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class _Failed:
-    refusal: str | None
-    report: str
+    error: SpecError | OSError | RuntimeError
 
 
 Watch = Callable[[Told | Finished], None]
@@ -79,6 +84,7 @@ def plan(
     out: Path,
     data: Data,
     overrides: Mapping[str, str],
+    previous_checkpoint: bool = False,
 ) -> list[Job]:
     """Return a tier's jobs, seed by seed, and mark the folder as this reproduction's.
 
@@ -113,6 +119,7 @@ def plan(
             / framework(backend, engine_of(backend))
             / f"{recipe.model}-{recipe.setting}"
             / f"seed-{seed}",
+            previous_checkpoint,
         )
         for seed in range(seeds)
         for backend in backends
@@ -136,6 +143,7 @@ def run_jobs(
 
     Raises:
         SpecError: A job's folder is not that job's, or its backend is not installed.
+        OSError: A file or folder could not be read or written.
         RuntimeError: A worker failed or was killed. Its run can be resumed.
     """
     pool = _Pool(list(jobs), watch)
@@ -186,9 +194,7 @@ class _Pool:
             except (EOFError, ConnectionResetError) as error:
                 raise RuntimeError("A worker process was killed; its run can be resumed") from error
             if isinstance(message, _Failed):
-                raise (
-                    SpecError(message.refusal) if message.refusal else RuntimeError(message.report)
-                )
+                raise message.error
             self._watch(message)
             if isinstance(message, Finished):
                 self.records[message.job.out] = message.record
@@ -247,15 +253,16 @@ def _run(job: Job, signals: Signals, connection: Connection) -> Finished | _Fail
             data=job.data,
             overrides=job.overrides,
             resume=True,
+            previous_checkpoint=job.previous_checkpoint,
             stop=signals,
             watch=watch,
         )
-    except SpecError as error:
-        return _Failed(str(error), "")
     except BrokenPipeError:
         raise
-    except Exception:  # told to the parent, which raises it
-        return _Failed(None, traceback.format_exc())
+    except (SpecError, OSError) as error:  # told to the parent, which raises it
+        return _Failed(error)
+    except Exception:
+        return _Failed(RuntimeError(traceback.format_exc()))
     return Finished(job, record)
 
 
@@ -268,9 +275,11 @@ def _require_ours(out: Path, mark: _Mark) -> None:
             f"Received: out={str(out)!r}"
         )
     try:
-        found = _Mark.model_validate_json((out / _MARK).read_bytes())
+        found = _Mark.model_validate_json(read_bounded(out / _MARK, LARGEST_JSON))
     except ValidationError as error:
-        raise SpecError(f"Expected a readable {_MARK}. Received: out={str(out)!r}") from error
+        raise SpecError(
+            f"Expected a readable {_MARK} ({first_fault(error)}). Received: out={str(out)!r}"
+        ) from error
     if found != mark:
         raise SpecError(
             f"Expected a folder with the same tier and overrides as before, "

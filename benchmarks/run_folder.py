@@ -9,7 +9,12 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from antiparallel.benchmarks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from antiparallel.benchmarks.files import write_atomically
+from antiparallel.benchmarks.files import (
+    LARGEST_JSON,
+    first_fault,
+    read_bounded,
+    write_atomically,
+)
 from antiparallel.benchmarks.record import Record, command_line
 from antiparallel.spec import SpecError
 
@@ -24,10 +29,12 @@ class RunFolder:
 
     Args:
         path: The folder.
+        previous_checkpoint: Whether to go on from the one before if the newest is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, previous_checkpoint: bool = False) -> None:
         self.path = path
+        self._previous = previous_checkpoint
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -72,13 +79,10 @@ class RunFolder:
                 f"Expected a run's folder, with {_RECORD} in it. Received: {str(self.path)!r}"
             )
         try:
-            return Record.model_validate_json(path.read_bytes())
+            return Record.model_validate_json(read_bounded(path, LARGEST_JSON))
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
             raise SpecError(
-                f"Expected a record of this version ({place}: {first['msg']}). "
-                f"Received: {str(path)!r}"
+                f"Expected a record of this version ({first_fault(error)}). Received: {str(path)!r}"
             ) from error
 
     def write_record(self, record: Record) -> None:
@@ -114,5 +118,9 @@ class RunFolder:
         save_checkpoint(self.path / _CHECKPOINTS, checkpoint)
 
     def load(self) -> Checkpoint | None:
-        """Return the newest whole checkpoint, None if none was committed yet."""
-        return load_checkpoint(self.path / _CHECKPOINTS)
+        """Return the newest checkpoint, None if none was committed yet.
+
+        Raises:
+            SpecError: It is damaged.
+        """
+        return load_checkpoint(self.path / _CHECKPOINTS, previous=self._previous)

@@ -52,6 +52,7 @@ def train(
     data: Data = NO_DATA,
     overrides: Mapping[str, str] | None = None,
     resume: bool = False,
+    previous_checkpoint: bool = False,
     stop: Stop = never,
     watch: Watch = unwatched,
 ) -> Record:
@@ -65,6 +66,7 @@ def train(
         data: Where the pictures are.
         overrides: What the command line changed in the recipe, for the record.
         resume: Go on with the run that the folder holds; without one, begin it.
+        previous_checkpoint: If the newest checkpoint is damaged, go on from the one before.
         stop: Asked before every update; True ends the run after a checkpoint.
         watch: Told the progress.
 
@@ -73,7 +75,8 @@ def train(
 
     Raises:
         SpecError: An argument is not allowed, the folder holds another run (or this one, without
-            ``resume``), or another process works on it. The folder is then as it was.
+            ``resume``), another process works on it, or its newest checkpoint is damaged. The
+            folder is then as it was.
     """
     require_word("seed", seed)
     require_backend(backend)
@@ -92,7 +95,7 @@ def train(
                 f"Expected batch_size <= {dataset.train_size}. "
                 f"Received: batch_size={recipe.batch_size}"
             )
-        folder = RunFolder(out)
+        folder = RunFolder(out, previous_checkpoint=previous_checkpoint)
         record = _recorded(folder, wanted, resume)
         if record.status in ("complete", "diverged"):
             return record

@@ -1,14 +1,24 @@
-"""Runs one recipe in processes that SIGKILL themselves at given moments, and resumes it.
+"""Runs one recipe in processes that die or fail at given moments, and resumes it.
 
-Used by test_killed.py, as ``python kill_driver.py FOLDER RECIPE_JSON MOMENTS_JSON BACKEND``, the
-moments by the name of the run. A moment is
-``["update", n]``, before update number n of that process, or ``["write", n]``, before its n-th
-step of writing: a file's or folder's sync, a rename, a removal. After the last kill a process
-finishes the run. Processes are forked before a framework has computed anything.
+Used as ``python kill_driver.py ORDER_JSON``, the order being a dictionary: ``folder``, ``recipe``,
+``backend``, ``runs`` (moments, by the name of the run), and for pictures ``data`` and ``workers``
+(by the name of the run). A moment is
+
+- ``["update", n]``: SIGKILL before update number n of that process;
+- ``["write", n]``: SIGKILL before its n-th step of writing: half a file, a file's or folder's sync,
+  a rename, a removal;
+- ``["full", n]``: a disk that takes no file of more than n bytes;
+- ``["state", n]``: no memory for writing its n-th checkpoint.
+
+After the last moment a process finishes the run. Prints how each process ended, by the run's name:
+the signal, or the exit code that the command would give. Processes are forked before a framework
+has computed anything, and whatever they leave behind must end by itself.
 """
 
+import ctypes
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -17,62 +27,119 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from antiparallel.benchmarks.data import digits
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.benchmarks.stepper import STEPPERS
-from antiparallel.benchmarks.train import train
-
-import_module("antiparallel.benchmarks.events")  # the slow imports, once, before the forks
-BACKEND = sys.argv[4]
-import_module(STEPPERS[BACKEND].module)
-
+from antiparallel.benchmarks.train import Data, train
 
 NEVER = ("never", -1)
+UNWRITABLE = 4
+CHILD_SUBREAPER = 36
+PATIENCE = 30
+"""Seconds that processes left behind may take to end; then SIGALRM ends this one."""
 
 
-class Killer:
-    """Counts moments of one kind and kills the process at the n-th, from 0."""
+class Counter:
+    """Counts moments of one kind and does something at the n-th, from 0."""
 
-    def __init__(self, moment: int) -> None:
+    def __init__(self, moment: int, happen: Callable[[], object]) -> None:
         self.left = moment
+        self.happen = happen
 
     def __call__(self) -> bool:
         if self.left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            self.happen()
         self.left -= 1
         return False
 
-    def before(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def before(self, owner: Any, name: str) -> None:
+        function = getattr(owner, name)
+
         def called(*args: Any, **kwargs: Any) -> Any:
             self()
             return function(*args, **kwargs)
 
-        return called
+        setattr(owner, name, called)
 
 
-def run(folder: Path, recipe: Recipe, kind: str, moment: int) -> None:
-    killer = Killer(moment)
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_out_of_memory() -> None:
+    raise MemoryError
+
+
+def prepare(kind: str, moment: int) -> Callable[[], bool]:
+    """Arrange for the moment, and return what the loop asks before every update."""
+    if kind == "update":
+        return Counter(moment, die)
     if kind == "write":
+        killer = Counter(moment, die)
+        write_bytes = Path.write_bytes
+
+        def write_half(path: Path, content: bytes) -> None:
+            write_bytes(path, content[: len(content) // 2])
+            killer()
+            write_bytes(path, content)
+
+        Path.write_bytes = write_half
         for module, name in ((os, "fsync"), (os, "replace"), (os, "rename"), (shutil, "rmtree")):
-            setattr(module, name, killer.before(getattr(module, name)))
-    stop = killer if kind == "update" else lambda: False
-    train(recipe, seed=3, out=folder, backend=BACKEND, resume=True, stop=stop)
+            killer.before(module, name)
+    if kind == "full":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (moment, resource.RLIM_INFINITY))
+    if kind == "state":
+        checkpoint = import_module("antiparallel.benchmarks.checkpoint")
+        Counter(moment, run_out_of_memory).before(checkpoint, "save_tensors")
+    return lambda: False
 
 
-def in_a_process(folder: Path, recipe: Recipe, kind: str, moment: int) -> int:
-    """Return the signal that ended the process, 0 if it came to its end."""
+def in_a_process(order: dict[str, Any], name: str, kind: str, moment: int) -> int:
+    """Return the signal that ended the process, or its exit code."""
     child = os.fork()
     if child == 0:
-        run(folder, recipe, kind, moment)
+        data = Data()
+        if root := order.get("data"):
+            data = Data(Path(root), order["workers"][name])
+        try:
+            train(
+                Recipe.model_validate(order["recipe"]),
+                seed=3,
+                out=Path(order["folder"]) / name,
+                backend=order["backend"],
+                data=data,
+                resume=True,
+                stop=prepare(kind, moment),
+            )
+        except OSError as error:
+            print(error, file=sys.stderr)
+            os._exit(UNWRITABLE)
         os._exit(0)
     _, status = os.waitpid(child, 0)
+    signal.alarm(PATIENCE)
+    while has_child():
+        os.wait()
+    signal.alarm(0)
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
 
 
+def has_child() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
 def main() -> None:
-    folder, recipe = Path(sys.argv[1]), Recipe.model_validate_json(sys.argv[2])
+    order = json.loads(sys.argv[1])
+    import_module("antiparallel.benchmarks.events")  # what is slow, once, before the forks
+    import_module(STEPPERS[order["backend"]].module)
+    digits()
+    ctypes.CDLL(None).prctl(CHILD_SUBREAPER, 1)  # orphans become this process's
     ends = {
-        name: [in_a_process(folder / name, recipe, *moment) for moment in [*moments, NEVER]]
-        for name, moments in json.loads(sys.argv[3]).items()
+        name: [in_a_process(order, name, *moment) for moment in [*moments, NEVER]]
+        for name, moments in order["runs"].items()
     }
     print(json.dumps(ends))
 

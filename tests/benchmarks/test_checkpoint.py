@@ -1,5 +1,6 @@
 """A checkpoint is whole or not there; a damaged one is noticed."""
 
+import json
 import os
 from pathlib import Path
 
@@ -51,24 +52,91 @@ def test_the_newest_two_are_kept(tmp_path: Path):
     assert load_checkpoint(tmp_path).position.updates == 100
 
 
-@pytest.mark.parametrize("name", ["state.safetensors", "position.json"])
-@pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, name: str, damage: str):
+@pytest.fixture
+def newest(tmp_path: Path) -> Path:
     save_checkpoint(tmp_path, checkpoint(1))
-    newest = save_checkpoint(tmp_path, checkpoint(2)) / name
-    content = bytearray(newest.read_bytes())
-    content[len(content) // 2] ^= 255
-    if damage == "missing":
-        newest.unlink()
-    else:
-        newest.write_bytes(content if damage == "flipped" else content[: len(content) // 2])
-    assert load_checkpoint(tmp_path).position.updates == 1
+    return save_checkpoint(tmp_path, checkpoint(2))
 
 
-def test_only_damaged_checkpoints_are_an_error_not_a_fresh_start(tmp_path: Path):
-    (save_checkpoint(tmp_path, checkpoint(1)) / "state.safetensors").unlink()
-    with pytest.raises(SpecError, match="checksum"):
-        load_checkpoint(tmp_path)
+def require_damage(newest: Path, name: str, reason: str) -> None:
+    """Check that the checkpoint is refused by file and reason, and gives way to the other."""
+    with pytest.raises(SpecError, match=f"Received: {newest.name}/{name}: {reason}") as refusal:
+        load_checkpoint(newest.parent)
+    assert "--previous-checkpoint to go on from update-000000001" in str(refusal.value)
+    found = load_checkpoint(newest.parent, previous=True)
+    assert found is not None
+    assert found.position == checkpoint(1).position
+    assert (found.state["w"] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("state.safetensors", "differs from its checksum"),
+        ("position.json", "(differs from|Invalid JSON|.+: )"),
+    ],
+)
+def test_every_byte_that_is_flipped_is_noticed(newest: Path, name: str, reason: str):
+    path = newest / name
+    content = path.read_bytes()
+    for place in range(len(content)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        require_damage(newest, name, reason)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("state.safetensors", r"has \d+ bytes, not the \d+ written"),
+        ("position.json", "Invalid JSON: EOF while parsing"),
+    ],
+)
+def test_a_file_cut_short_anywhere_is_noticed(newest: Path, name: str, reason: str):
+    path = newest / name
+    content = path.read_bytes()
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        require_damage(newest, name, reason)
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "position.json"])
+def test_a_missing_file_is_noticed(newest: Path, name: str):
+    (newest / name).unlink()
+    require_damage(newest, name, "No such file or directory")
+
+
+def test_the_files_of_another_moment_are_noticed(tmp_path: Path, newest: Path):
+    for name in ("state.safetensors", "position.json"):
+        content = (newest / name).read_bytes()
+        (newest / name).write_bytes((tmp_path / "update-000000001" / name).read_bytes())
+        reasons = {"state.safetensors": "differs", "position.json": "is of another checkpoint"}
+        require_damage(newest, name, reasons[name])
+        (newest / name).write_bytes(content)
+
+
+@pytest.mark.parametrize("lie", [{"updates": -2}, {"step": -1}, {"epoch": 0.5}, {"epoch": 1e400}])
+def test_a_position_that_cannot_be_is_refused(newest: Path, lie: dict[str, float]):
+    path = newest / "position.json"
+    manifest = json.loads(path.read_text())
+    manifest["position"] |= lie
+    path.write_text(json.dumps(manifest))
+    require_damage(newest, "position.json", f"position.{next(iter(lie))}: Input should be ")
+
+
+def test_only_damaged_checkpoints_are_an_error_not_a_fresh_start(newest: Path):
+    for path in newest.parent.iterdir():
+        (path / "state.safetensors").unlink()
+    for previous in (False, True):
+        with pytest.raises(SpecError, match=r"update-000000002/state\.safetensors: No such file"):
+            load_checkpoint(newest.parent, previous=previous)
+
+
+def test_going_on_from_the_one_before_leaves_the_damaged_one_behind(newest: Path):
+    (newest / "position.json").unlink()
+    save_checkpoint(newest.parent, checkpoint(1))
+    assert os.listdir(newest.parent) == ["update-000000001"]
 
 
 def test_a_checkpoint_that_cannot_be_read_back_is_not_committed(

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
@@ -24,17 +25,23 @@ SIZE = ["--set", "epochs=2", "--set", "depth=3", "--set", "width=4", "--set", "c
 
 
 def drive(
-    folder: Path, recipe: Recipe, moments: dict[str, list[tuple[str, int]]], backend: str = "torch"
+    folder: Path,
+    recipe: Recipe,
+    runs: dict[str, list[tuple[str, int]]],
+    backend: str = "torch",
+    **pictures: Any,
 ) -> dict[str, list[int]]:
-    """Return how each process ended, by the run's name: by which signal, 0 if at its end."""
+    """Return how each process ended, by the run's name: signal or exit code, 0 if at its end."""
     driver = Path(__file__).with_name("kill_driver.py")
+    order = {"folder": str(folder), "recipe": recipe.model_dump(), "backend": backend}
     answer = subprocess.run(
-        [sys.executable, driver, folder, recipe.model_dump_json(), json.dumps(moments), backend],
+        [sys.executable, driver, json.dumps(order | {"runs": runs} | pictures)],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert answer.returncode == 0, answer.stderr
+    assert "Traceback" not in answer.stderr
     return json.loads(answer.stdout)
 
 
