@@ -10,15 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from antiparallel.benchmarks.data.batches import WHOLE, Batch, Part
+from antiparallel.benchmarks.data.layouts import find_splits
 from antiparallel.benchmarks.data.order import order
-from antiparallel.benchmarks.data.pictures import PictureError, decode
-from antiparallel.benchmarks.data.splits import (
-    Split,
-    Splits,
-    Watch,
-    find_splits,
-    without_bad_pictures,
-)
+from antiparallel.benchmarks.data.pictures import PictureError
+from antiparallel.benchmarks.data.splits import Split, Splits, Watch, without_bad_pictures
 from antiparallel.benchmarks.data.transforms import Pixels, Preprocessing
 from antiparallel.benchmarks.data.workers import Workers
 from antiparallel.spec import SpecError
@@ -184,7 +179,7 @@ def _validation_pictures(material: _Material, indices: NDArray[np.int64]) -> Pix
 
 def _decoded(split: Split, index: int) -> Image.Image:
     try:
-        return decode(split.read(index))
+        return split.picture(index)
     except (PictureError, OSError) as error:
         raise SpecError(
             f"Expected a picture that can be decoded ({error}). "
