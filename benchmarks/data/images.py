@@ -13,7 +13,13 @@ from antiparallel.benchmarks.data.batches import WHOLE, Batch, Part
 from antiparallel.benchmarks.data.layouts import find_splits
 from antiparallel.benchmarks.data.order import order
 from antiparallel.benchmarks.data.pictures import PictureError
-from antiparallel.benchmarks.data.splits import Split, Splits, Watch, without_bad_pictures
+from antiparallel.benchmarks.data.splits import (
+    Split,
+    Splits,
+    Watch,
+    unwatched,
+    without_bad_pictures,
+)
 from antiparallel.benchmarks.data.transforms import Pixels, Preprocessing
 from antiparallel.benchmarks.data.workers import Workers
 from antiparallel.spec import SpecError
@@ -142,7 +148,7 @@ def open_images(
     *,
     workers: int = 0,
     skip_bad_images: int = 0,
-    watch: Watch = lambda done, total: None,
+    watch: Watch = unwatched,
 ) -> Images:
     """Open a data set of pictures on disk, after a check of every file.
 

@@ -23,7 +23,11 @@ _THREADS = 8  # that check files: a disk serves some at a time
 _CHUNK = 250  # pictures that a thread checks in one go
 
 Watch: TypeAlias = Callable[[int, int], None]
-"""Told how many pictures of how many were checked."""
+"""Told how many pictures of how many are done."""
+
+
+def unwatched(done: int, total: int) -> None:
+    """Do nothing with the progress."""
 
 
 @dataclass(frozen=True)
