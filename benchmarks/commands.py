@@ -34,6 +34,7 @@ from antiparallel.benchmarks.stepper import STEPPERS, engine_of, installed_backe
 from antiparallel.benchmarks.terminal import (
     Bars,
     RunBar,
+    check_bar,
     console,
     errors,
     print_comparison,
@@ -183,15 +184,17 @@ def reproduce(
     """
     began = time.perf_counter()
     folder = out or Path("runs") / tier
-    jobs = plan(
-        tier,
-        backends=list(dict.fromkeys(backend or _installed())),
-        seeds=seeds,
-        out=folder,
-        data=_data(data, workers, skip_bad_images),
-        overrides=parse_overrides(settings or []),
-        previous_checkpoint=previous_checkpoint,
-    )
+    with progress_bars() as progress:
+        jobs = plan(
+            tier,
+            backends=list(dict.fromkeys(backend or _installed())),
+            seeds=seeds,
+            out=folder,
+            data=_data(data, workers, skip_bad_images),
+            overrides=parse_overrides(settings or []),
+            previous_checkpoint=previous_checkpoint,
+            watch_check=check_bar(progress),
+        )
     at_once = processes or max(1, _cores() // jobs[0].recipe.threads)
     with Signals().caught() as signals, progress_bars() as progress:
         bars = Bars(progress, jobs)
@@ -243,6 +246,13 @@ def train(
         or Path("runs") / resolved.name / framework(backend, engine_of(backend)) / f"seed-{seed}"
     )
     with Signals().caught() as signals, progress_bars() as progress:
+        check = check_bar(progress)
+
+        def watch_check(done: int, total: int) -> None:
+            check(done, total)
+            if signals.received is not None:  # nothing is begun, so nothing is to be saved
+                raise typer.Exit(128 + signals.received)
+
         record = train_recipe(
             resolved,
             seed=seed,
@@ -254,6 +264,7 @@ def train(
             previous_checkpoint=previous_checkpoint,
             stop=signals,
             watch=RunBar(progress, f"{recipe} seed {seed}", resolved.batch_size).show,
+            watch_check=watch_check,
         )
     console.print(summary_line(record), highlight=False)
     print_written("Run:", [folder])

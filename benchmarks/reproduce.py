@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from antiparallel.benchmarks.data.splits import Watch as WatchCheck
+from antiparallel.benchmarks.data.splits import unwatched as unwatched_check
 from antiparallel.benchmarks.files import (
     LARGEST_JSON,
     first_fault,
@@ -85,6 +87,7 @@ def plan(
     data: Data,
     overrides: Mapping[str, str],
     previous_checkpoint: bool = False,
+    watch_check: WatchCheck = unwatched_check,
 ) -> list[Job]:
     """Return a tier's jobs, seed by seed, and mark the folder as this reproduction's.
 
@@ -102,7 +105,7 @@ def plan(
             f"Received: {', '.join(compared)}"
         )
     recipes = [override(recipe, overrides) for recipe in tier_recipes(tier)]
-    open_dataset(recipes[0], data).close()  # once, before anything is written
+    open_dataset(recipes[0], data, watch_check).close()  # once, before anything is written
     mark = _Mark(tier=tier, overrides=dict(overrides))
     _require_ours(out, mark)
     out.mkdir(parents=True, exist_ok=True)

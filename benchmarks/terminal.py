@@ -1,6 +1,7 @@
 """What the command prints: tables, verdicts, progress bars."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -295,6 +296,20 @@ class _Rate(ProgressColumn):
         if batch_size is None or not task.speed:
             return Text("")
         return Text(f"{task.speed * batch_size:.0f} pictures/s")
+
+
+def check_bar(progress: Progress) -> Callable[[int, int], None]:
+    """Return what shows the check of the pictures, if it takes longer than a second."""
+    began = time.monotonic()
+    task = progress.add_task(
+        "checking pictures", total=None, batch_size=1, remark="", visible=False
+    )
+
+    def watch(done: int, total: int) -> None:
+        visible = done < total and time.monotonic() - began > 1
+        progress.update(task, completed=done, total=total, visible=visible)
+
+    return watch
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from antiparallel.benchmarks.data import Dataset, digits
 from antiparallel.benchmarks.data.images import open_images
+from antiparallel.benchmarks.data.splits import Watch as WatchCheck
+from antiparallel.benchmarks.data.splits import unwatched as unwatched_check
 from antiparallel.benchmarks.loop import Progress, Stop, Training, Watch
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.benchmarks.record import Record
@@ -55,6 +57,7 @@ def train(
     previous_checkpoint: bool = False,
     stop: Stop = never,
     watch: Watch = unwatched,
+    watch_check: WatchCheck = unwatched_check,
 ) -> Record:
     """Train a recipe in a run folder, or go on with it.
 
@@ -69,6 +72,7 @@ def train(
         previous_checkpoint: If the newest checkpoint is damaged, go on from the one before.
         stop: Asked before every update; True ends the run after a checkpoint.
         watch: Told the progress.
+        watch_check: Told how many pictures of how many were checked, before anything is trained.
 
     Returns:
         The record as written. A run that is complete or diverged already is not run again.
@@ -80,7 +84,7 @@ def train(
     """
     require_word("seed", seed)
     require_backend(backend)
-    with closing(open_dataset(recipe, data)) as dataset:
+    with closing(open_dataset(recipe, data, watch_check)) as dataset:
         wanted = Record(
             recipe=recipe,
             overrides=dict(overrides or {}),
@@ -105,7 +109,7 @@ def train(
             return Training(record, stepper, dataset, folder, stop, watch).run()
 
 
-def open_dataset(recipe: Recipe, data: Data) -> Dataset:
+def open_dataset(recipe: Recipe, data: Data, watch_check: WatchCheck = unwatched_check) -> Dataset:
     """Return a recipe's pictures, checked.
 
     Raises:
@@ -126,6 +130,7 @@ def open_dataset(recipe: Recipe, data: Data) -> Dataset:
         preprocessing,
         workers=data.workers,
         skip_bad_images=data.skip_bad_images,
+        watch=watch_check,
     )
 
 

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from antiparallel.benchmarks.data.batches import WHOLE, Batch, Part
+from antiparallel.benchmarks.data.layouts import find_splits
 from antiparallel.benchmarks.data.order import order
-from antiparallel.benchmarks.data.pictures import PictureError, decode
+from antiparallel.benchmarks.data.pictures import PictureError
 from antiparallel.benchmarks.data.splits import (
     Split,
     Splits,
     Watch,
-    find_splits,
+    unwatched,
     without_bad_pictures,
 )
 from antiparallel.benchmarks.data.transforms import Pixels, Preprocessing
@@ -147,7 +148,7 @@ def open_images(
     *,
     workers: int = 0,
     skip_bad_images: int = 0,
-    watch: Watch = lambda done, total: None,
+    watch: Watch = unwatched,
 ) -> Images:
     """Open a data set of pictures on disk, after a check of every file.
 
@@ -184,7 +185,7 @@ def _validation_pictures(material: _Material, indices: NDArray[np.int64]) -> Pix
 
 def _decoded(split: Split, index: int) -> Image.Image:
     try:
-        return decode(split.read(index))
+        return split.picture(index)
     except (PictureError, OSError) as error:
         raise SpecError(
             f"Expected a picture that can be decoded ({error}). "

@@ -1,18 +1,24 @@
 """The command's errors are one message on stderr and exit code 2, never a traceback."""
 
 import json
+import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.progress import Progress
 
 from antiparallel.benchmarks import cli
 from antiparallel.benchmarks.recipes import RECIPES
 from antiparallel.benchmarks.record import Record
 from antiparallel.benchmarks.report.results import find_records, gather
+from antiparallel.benchmarks.terminal import check_bar
 from antiparallel.conformance.records import Record as CheckRecord
 from antiparallel.spec import SpecError
+
+from .data.conftest import write_tree
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -139,6 +145,33 @@ def test_a_run_is_not_resumed_on_another_engine(
     code, _, complaint = run(*resumed, *TINY)
     assert code == 2
     assert "same engine, but it has 'jax', not 'tensorflow'" in complaint
+
+
+def test_the_check_of_pictures_is_shown_while_it_takes_long(monkeypatch: pytest.MonkeyPatch):
+    bars = Progress(disable=True)
+    watch = check_bar(bars)
+    watch(1, 10)
+    assert not bars.tasks[0].visible
+    now = time.monotonic()
+    monkeypatch.setattr("time.monotonic", lambda: now + 2)
+    watch(2, 10)
+    assert bars.tasks[0].visible
+    watch(10, 10)
+    assert not bars.tasks[0].visible
+
+
+def test_a_signal_while_pictures_are_checked_ends_the_command_before_it_writes(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write_tree(tmp_path / "pictures")
+    monkeypatch.setattr(
+        "antiparallel.benchmarks.commands.check_bar",
+        lambda bars: lambda done, total: signal.raise_signal(signal.SIGTERM),
+    )
+    code, _, complaint = run("train", "imagenette/resnet18-ss", "--data", "pictures")
+    assert code == 143
+    assert "Traceback" not in complaint
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
 
 
 def test_overrides_are_in_the_record(run: Run, tmp_path: Path):

@@ -100,7 +100,8 @@ from antiparallel.benchmarks.data.transforms import Preprocessing
 
 if __name__ == "__main__":
     images = open_images(Path(sys.argv[1]), Preprocessing(16, 20, "random-crop"), workers=2)
-    batches = images.train_batches(seed=0, epoch=0, start=0, stop=4, batch_size=4)
+    # More than are decoded ahead, so that some are left when the workers end.
+    batches = images.train_batches(seed=0, epoch=0, start=0, stop=18, batch_size=1)
     next(batches)
     workers = images._workers._started()._processes
     print(*workers, flush=True)

@@ -1,5 +1,6 @@
 """Every picture is decoded to RGB, or refused by name before a run begins."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from antiparallel.benchmarks.data.images import Images, open_images
-from antiparallel.benchmarks.data.pictures import PictureError, decode
+from antiparallel.benchmarks.data.pictures import PictureError, decode, fault, strict
 from antiparallel.benchmarks.data.transforms import Preprocessing
 from antiparallel.spec import SpecError
 
@@ -24,22 +25,31 @@ def shown(images: Images) -> np.ndarray:
     return np.concatenate([batch.images for batch in batches])
 
 
-def bomb() -> bytes:
-    """Return a small PNG that says it has a billion pixels."""
+def bomb(side: int) -> bytes:
+    """Return a small PNG that says it is a square of this many pixels."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         checksum = struct.pack(">I", zlib.crc32(name + content))
         return struct.pack(">I", len(content)) + name + content + checksum
 
-    header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def with_thumbnail() -> bytes:
+    """Return a JPEG that has another one, with an end of its own, in its head."""
+    return encoded(photograph(0, 3), quality=95, comment=encoded(photograph(0, 3, (20, 15))))
 
 
 BROKEN = {
     "empty": (b"", "empty file"),
     "truncated": (encoded(photograph(0, 3), quality=95)[:-500], "truncated"),
+    "truncated behind a thumbnail": (with_thumbnail()[:-500], "truncated"),
+    "truncated PNG": (encoded(photograph(0, 3), "PNG")[:-500], "truncated"),
+    "truncated TIFF": (encoded(photograph(0, 3), "TIFF", compression="raw")[:-500], "OSError"),
     "text": (b"not a picture at all", "not a picture"),
-    "bomb": (bomb(), "decompression bomb"),
+    "bomb": (bomb(40_000), "decompression bomb"),
+    "what may be a bomb": (bomb(10_000), "could be decompression bomb"),
 }
 
 
@@ -81,6 +91,27 @@ def grays() -> np.ndarray:
     return np.arange(256, dtype=np.uint8).reshape(16, 16).repeat(2, 0).repeat(2, 1)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_odd_pictures_pass_the_check_and_are_shown(tree: Path, workers: int):
+    gray = Image.fromarray(grays())
+    tag = Image.Exif()
+    tag[0x0112] = 6  # turned by a quarter
+    odd = {
+        "train/flower/000.JPEG": encoded(photograph(0, 0).convert("CMYK")),
+        "train/flower/001.JPEG": encoded(gray),
+        "train/flower/002.JPEG": encoded(Image.fromarray(grays().astype(np.uint16) * 257), "PNG"),
+        "train/flower/003.JPEG": encoded(gray, "WEBP"),
+        "train/flower/004.JPEG": encoded(photograph(0, 4), exif=tag),
+        "train/flower/005.JPEG": encoded(photograph(0, 5).quantize(8), "PNG", transparency=3),
+    }
+    for name, content in odd.items():
+        replaced(tree, content, name)
+    images = open_images(tree, SMALL, workers=workers)
+    assert shown(images).shape == (18, 16, 16, 3)
+    assert "skipped" not in images.describe()
+    images.close()
+
+
 def test_gray_transparent_and_indexed_pictures_become_rgb():
     gray, rgb = grays(), noise()
     alpha = np.full((64, 64, 1), 100, np.uint8)
@@ -112,6 +143,41 @@ def test_cmyk_pictures_become_rgb():
     assert decode(content).mode == "RGB"
     difference = np.asarray(decode(content), float) - np.asarray(photograph(0, 1), float)
     assert abs(difference).mean() < 4  # of 255: the loss of JPEG
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM"])
+def test_a_picture_of_any_kind_that_lacks_its_end_is_found(kind: str):
+    whole = encoded(photograph(0, 3), kind)
+    with strict():
+        assert fault(io.BytesIO(whole)) is None
+        for length in range(0, len(whole) - 20, 97):
+            assert fault(io.BytesIO(whole[:length])), length
+
+
+class Counted(io.BytesIO):
+    """Counts what is read."""
+
+    count = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        content = super().read(size)
+        self.count += len(content)
+        return content
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_of_a_large_file_only_head_and_tail_are_read(kind: str):
+    file = Counted(encoded(Image.fromarray(noise(512)), kind))
+    with strict():
+        assert fault(file) is None
+    assert len(file.getvalue()) > 100_000
+    assert file.count < 10_000
+
+
+def test_the_progress_of_the_check_is_told(tree: Path):
+    told: list[tuple[int, int]] = []
+    open_images(tree, SMALL, watch=lambda done, total: told.append((done, total)))
+    assert told == [(18, 26), (26, 26)]
 
 
 def test_what_follows_the_end_of_a_picture_is_no_fault(tree: Path):

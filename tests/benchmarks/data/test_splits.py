@@ -8,7 +8,7 @@ import pytest
 from torchvision.datasets import ImageFolder
 
 from antiparallel.benchmarks.data.images import open_images
-from antiparallel.benchmarks.data.splits import find_splits
+from antiparallel.benchmarks.data.layouts import find_splits
 from antiparallel.benchmarks.data.transforms import Preprocessing
 from antiparallel.spec import SpecError
 
