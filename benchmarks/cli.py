@@ -22,3 +22,8 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+
+
+if __name__ == "__main__":  # python -m, torchrun -m
+    sys.argv[0] = "antiparallel"
+    main()

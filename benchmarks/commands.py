@@ -18,6 +18,8 @@ from rich.text import Text
 
 from antiparallel.benchmarks.compare import compare_runs, write_comparison
 from antiparallel.benchmarks.conformance import check_conformance
+from antiparallel.benchmarks.launch import launch
+from antiparallel.benchmarks.processes import ALONE_HERE, find_place
 from antiparallel.benchmarks.recipes import (
     RECIPES,
     TIERS,
@@ -30,7 +32,7 @@ from antiparallel.benchmarks.report.pages import make_report, write_report
 from antiparallel.benchmarks.report.results import find_records, gather
 from antiparallel.benchmarks.reproduce import plan, run_jobs
 from antiparallel.benchmarks.signals import Signals
-from antiparallel.benchmarks.stepper import STEPPERS, engine_of, installed_backends
+from antiparallel.benchmarks.stepper import STEPPERS, engine_of, installed_backends, join
 from antiparallel.benchmarks.terminal import (
     Bars,
     RunBar,
@@ -87,6 +89,14 @@ DecodingWorkers = Annotated[
     int | None,
     typer.Option("--workers", min=0, help="Processes that decode pictures. Default: 2."),
 ]
+Devices = Annotated[
+    int,
+    typer.Option(min=1, metavar="N", help="Devices of this machine that share every batch."),
+]
+Sharded = Annotated[
+    bool,
+    typer.Option("--sharded", help="Spread parameters over the devices too: FSDP2 instead of DDP."),
+]
 SkipBadImages = Annotated[
     int,
     typer.Option(min=0, metavar="N", help="Leave out up to N pictures that cannot be read."),
@@ -99,6 +109,7 @@ PreviousCheckpoint = Annotated[
     ),
 ]
 _BACKENDS = ", ".join(STEPPERS)
+_STOPPED = "Stopped and saved. The same command goes on (train: with --resume)."
 
 
 def run() -> None:
@@ -220,6 +231,8 @@ def train(
     workers: DecodingWorkers = None,
     skip_bad_images: SkipBadImages = 0,
     previous_checkpoint: PreviousCheckpoint = False,
+    devices: Devices = 1,
+    sharded: Sharded = False,
     settings: Set = None,
 ) -> None:
     """Train one recipe with one seed.
@@ -238,38 +251,49 @@ def train(
         antiparallel train digits/convnet-ss --set rule=ss-fixed --set setting=ss-fixed
 
         antiparallel train imagenet/resnet18-ss --data imagenet --workers 16 --set device=cuda
+
+        antiparallel train imagenet/resnet18-ss --data imagenet --devices 8 --set device=cuda
     """
+    place = find_place(os.environ)
+    if backend == "torch" and devices > 1 and place == ALONE_HERE:
+        raise typer.Exit(launch(devices, sys.argv[1:]))
     overrides = parse_overrides(settings or [])
     resolved = override(find_recipe(recipe), overrides)
     folder = (
         out
         or Path("runs") / resolved.name / framework(backend, engine_of(backend)) / f"seed-{seed}"
     )
-    with Signals().caught() as signals, progress_bars() as progress:
-        check = check_bar(progress)
+    with Signals().caught() as signals, join(backend, resolved, place, sharded) as processes:
+        console.quiet = errors.quiet = not processes.leads
+        with progress_bars() as progress:
+            check = check_bar(progress)
 
-        def watch_check(done: int, total: int) -> None:
-            check(done, total)
-            if signals.received is not None:  # nothing is begun, so nothing is to be saved
-                raise typer.Exit(128 + signals.received)
+            def watch_check(done: int, total: int) -> None:
+                check(done, total)
+                if signals.received is not None:  # nothing is begun, so nothing is to be saved
+                    raise typer.Exit(128 + signals.received)
 
-        record = train_recipe(
-            resolved,
-            seed=seed,
-            out=folder,
-            backend=backend,
-            data=_data(data, workers, skip_bad_images),
-            overrides=overrides,
-            resume=resume,
-            previous_checkpoint=previous_checkpoint,
-            stop=signals,
-            watch=RunBar(progress, f"{recipe} seed {seed}", resolved.batch_size).show,
-            watch_check=watch_check,
-        )
-    console.print(summary_line(record), highlight=False)
-    print_written("Run:", [folder])
+            record = train_recipe(
+                resolved,
+                seed=seed,
+                out=folder,
+                backend=backend,
+                data=_data(data, workers, skip_bad_images),
+                overrides=overrides,
+                resume=resume,
+                previous_checkpoint=previous_checkpoint,
+                stop=signals,
+                watch=RunBar(progress, f"{recipe} seed {seed}", resolved.batch_size).show,
+                watch_check=watch_check,
+                processes=processes,
+            )
+        console.print(summary_line(record), highlight=False)
+        print_written("Run:", [folder])
+        if record.status == "stopped":
+            errors.print(_STOPPED)
+        received = max(map(int, processes.gather(b"%d" % (signals.received or 0))))
     if record.status == "stopped":
-        _exit_if_stopped(signals)
+        raise typer.Exit(128 + received)
     if record.status == "diverged":
         raise typer.Exit(DIVERGED)
 
@@ -361,7 +385,7 @@ def _report(records: list[Record], out: Path) -> None:
 
 def _exit_if_stopped(signals: Signals) -> None:
     if signals.received is not None:
-        errors.print("Stopped and saved. The same command goes on (train: with --resume).")
+        errors.print(_STOPPED)
         raise typer.Exit(128 + signals.received)
 
 

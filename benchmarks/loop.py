@@ -14,7 +14,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from antiparallel.benchmarks.checkpoint import Checkpoint
-from antiparallel.benchmarks.data import Batch, Dataset
+from antiparallel.benchmarks.data import WHOLE, Batch, Dataset, Part
+from antiparallel.benchmarks.processes import Stop
 from antiparallel.benchmarks.record import (
     Epoch,
     LayerDiagnostics,
@@ -43,7 +44,6 @@ class Progress(NamedTuple):
     error: float | None
 
 
-Stop: TypeAlias = Callable[[], bool]
 Watch: TypeAlias = Callable[[Progress], None]
 
 
@@ -55,9 +55,10 @@ class Training:
         record: What run it is.
         stepper: Its network.
         dataset: Its pictures.
-        folder: Its folder, held by this process.
+        folder: Its folder, held by this process or the one that leads.
         stop: Asked before every update; True ends the run after a checkpoint.
         watch: Told the progress after every round, and twice a second.
+        part: This process's share of every batch.
     """
 
     record: Record
@@ -66,6 +67,7 @@ class Training:
     folder: RunFolder
     stop: Stop
     watch: Watch
+    part: Part = WHOLE
 
     def run(self) -> Record:
         """Train from the newest checkpoint to the end, or until stopped.
@@ -129,6 +131,7 @@ class Training:
             start=position.step,
             stop=end,
             batch_size=recipe.batch_size,
+            part=self.part,
         )
         shown = _Shown(batches, self.stop, lambda made: self._tell(position, made))
         lr = recipe.lr_at(position.updates, self._steps)
@@ -147,7 +150,8 @@ class Training:
     def _finish_epoch(self, position: Position, clock: "_Clock") -> Position:
         recipe = self.record.recipe
         means = {name: total / position.sums["examples"] for name, total in position.sums.items()}
-        evaluation = self.stepper.evaluate(self.dataset.validation_batches(recipe.batch_size))
+        pictures = self.dataset.validation_batches(recipe.batch_size, self.part)
+        evaluation = self.stepper.evaluate(pictures)
         diagnostics = self.stepper.diagnostics()
         epoch = Epoch(
             epoch=position.epoch,

@@ -4,15 +4,18 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
 from antiparallel.benchmarks.data import Batch, Dataset
+from antiparallel.benchmarks.processes import ALONE, Place, Processes
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.spec import SpecError
 from antiparallel.spec.contract import Diagnostics
@@ -54,7 +57,8 @@ class Stepper(Protocol):
         losses before each update, ``"error"`` the number misclassified, ``"top5_error"`` the
         number whose label is not among the five best answers.
         ``sums`` are those of the epoch's earlier batches, empty at first; each batch is added to
-        them in turn, so that the totals do not depend on where a round ended.
+        them in turn, so that the totals do not depend on where a round ended. Where several
+        processes work on a batch, each is given its part and returns the sums over all.
         """
         ...
 
@@ -137,24 +141,57 @@ def require_backend(backend: str) -> None:
         )
 
 
-def build_stepper(backend: str, recipe: Recipe, seed: int, dataset: Dataset) -> Stepper:
+def build_stepper(
+    backend: str, recipe: Recipe, seed: int, dataset: Dataset, processes: Processes = ALONE
+) -> Stepper:
     """Build a recipe's network and optimizer in a backend, for the pictures of a data set.
 
     Raises:
         SpecError: There is no such backend, or it is not installed.
     """
+    with _requiring(backend, recipe):
+        stepper: Stepper = _module(backend).build(recipe, seed, dataset, processes)
+    return stepper
+
+
+def join(
+    backend: str, recipe: Recipe, place: Place, sharded: bool
+) -> AbstractContextManager[Processes]:
+    """Return the context in which the processes of a run work on it together.
+
+    Args:
+        backend: The backend.
+        recipe: What is trained.
+        place: Which of the processes this is.
+        sharded: Whether they share the parameters out among them.
+
+    Raises:
+        SpecError: There is no such backend, it is not installed, or cannot do that.
+    """
+    with _requiring(backend, recipe):
+        joined: AbstractContextManager[Processes] = _module(backend).joined(
+            place, recipe.device, sharded
+        )
+    return joined
+
+
+def _module(backend: str) -> ModuleType:
     require_backend(backend)
-    place = STEPPERS[backend]
+    return import_module(STEPPERS[backend].module)
+
+
+@contextmanager
+def _requiring(backend: str, recipe: Recipe) -> Iterator[None]:
+    """Turn a library that is not there into a refusal that says how to install it."""
     try:
-        module = import_module(place.module)
-        stepper: Stepper = module.build(recipe, seed, dataset)
+        yield
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("antiparallel"):
             raise
         missing = error.name.partition(".")[0]
-        package = _MODEL_LIBRARIES.get(missing, f"'antiparallel[{place.extra},benchmarks]'")
+        extra = STEPPERS[backend].extra
+        package = _MODEL_LIBRARIES.get(missing, f"'antiparallel[{extra},benchmarks]'")
         raise SpecError(
             f"Expected {missing} to be installed: pip install {package}. "
             f"Received: backend={backend!r}, model={recipe.model!r}"
         ) from error
-    return stepper

@@ -1,5 +1,6 @@
 """Begin or resume one run in a folder."""
 
+import json
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -9,10 +10,12 @@ from antiparallel.benchmarks.data import Dataset, digits
 from antiparallel.benchmarks.data.images import open_images
 from antiparallel.benchmarks.data.splits import Watch as WatchCheck
 from antiparallel.benchmarks.data.splits import unwatched as unwatched_check
-from antiparallel.benchmarks.loop import Progress, Stop, Training, Watch
+from antiparallel.benchmarks.loop import Progress, Training, Watch
+from antiparallel.benchmarks.processes import ALONE, Processes, Stop
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.benchmarks.record import Record
 from antiparallel.benchmarks.run_folder import RunFolder
+from antiparallel.benchmarks.shared_folder import SharedFolder
 from antiparallel.benchmarks.stepper import build_stepper, engine_of, require_backend
 from antiparallel.spec import SpecError
 from antiparallel.spec.draws import require_word
@@ -58,6 +61,7 @@ def train(
     stop: Stop = never,
     watch: Watch = unwatched,
     watch_check: WatchCheck = unwatched_check,
+    processes: Processes = ALONE,
 ) -> Record:
     """Train a recipe in a run folder, or go on with it.
 
@@ -73,6 +77,8 @@ def train(
         stop: Asked before every update; True ends the run after a checkpoint.
         watch: Told the progress.
         watch_check: Told how many pictures of how many were checked, before anything is trained.
+        processes: This process and the others that train the run together, each of which calls
+            this function.
 
     Returns:
         The record as written. A run that is complete or diverged already is not run again.
@@ -84,7 +90,8 @@ def train(
     """
     require_word("seed", seed)
     require_backend(backend)
-    with closing(open_dataset(recipe, data, watch_check)) as dataset:
+    opened = processes.together(lambda: open_dataset(recipe, data, watch_check))
+    with closing(opened) as dataset:
         wanted = Record(
             recipe=recipe,
             overrides=dict(overrides or {}),
@@ -94,19 +101,20 @@ def train(
             data=dataset.describe(),
             labels=tuple(dataset.validation_labels.tolist()),
         )
-        if recipe.batch_size > dataset.train_size:
-            raise SpecError(
-                f"Expected batch_size <= {dataset.train_size}. "
-                f"Received: batch_size={recipe.batch_size}"
-            )
-        folder = RunFolder(out, previous_checkpoint=previous_checkpoint)
-        record = _recorded(folder, wanted, resume)
+        processes.together(lambda: _require_batches(recipe, dataset, processes))
+        ours = RunFolder(out, previous_checkpoint=previous_checkpoint)
+        folder = ours if processes is ALONE else SharedFolder(ours, processes)
+        record = processes.together(lambda: _recorded(folder, wanted, resume))
         if record.status in ("complete", "diverged"):
             return record
-        stepper = build_stepper(backend, recipe, seed, dataset)  # before the folder: it may refuse
+        stepper = build_stepper(backend, recipe, seed, dataset, processes)  # first: it may refuse
         with folder.held():
-            record = _recorded(folder, wanted, resume)  # nobody else changes it any more
-            return Training(record, stepper, dataset, folder, stop, watch).run()
+            # Nobody else changes it any more.
+            record = processes.together(lambda: _recorded(folder, wanted, resume))
+            training = Training(
+                record, stepper, dataset, folder, processes.agreed(stop), watch, processes.part
+            )
+            return training.run()
 
 
 def open_dataset(recipe: Recipe, data: Data, watch_check: WatchCheck = unwatched_check) -> Dataset:
@@ -132,6 +140,23 @@ def open_dataset(recipe: Recipe, data: Data, watch_check: WatchCheck = unwatched
         skip_bad_images=data.skip_bad_images,
         watch=watch_check,
     )
+
+
+def _require_batches(recipe: Recipe, dataset: Dataset, processes: Processes) -> None:
+    size, world = recipe.batch_size, processes.part.world
+    if size > dataset.train_size:
+        raise SpecError(f"Expected batch_size <= {dataset.train_size}. Received: batch_size={size}")
+    if size % world:
+        raise SpecError(
+            f"Expected a batch_size that {world} processes can share evenly. "
+            f"Received: batch_size={size}"
+        )
+    pictures = json.dumps(dataset.describe()).encode()
+    if any(others != pictures for others in processes.gather(pictures)):
+        raise SpecError(
+            "Expected the same pictures in every process. "
+            f"Received: {pictures.decode()} in process {processes.part.rank}"
+        )
 
 
 def _recorded(folder: RunFolder, wanted: Record, resume: bool) -> Record:

@@ -1,21 +1,33 @@
 """The stepper on PyTorch."""
 
+import json
 from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import antiparallel.torch as ap
 from antiparallel.benchmarks.data import Batch, Dataset
 from antiparallel.benchmarks.models.pytorch import build as build_model
+from antiparallel.benchmarks.processes import ALONE, Processes
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.benchmarks.stepper import Evaluation, State, Trained, process_memory
+from antiparallel.benchmarks.steppers.pytorch_processes import (
+    TorchProcesses,
+    gathered,
+    joined,
+    spread_like,
+    unwrapped,
+    whole,
+)
 from antiparallel.spec import SpecError
 from antiparallel.spec.contract import Diagnostics
+
+__all__ = ["PyTorchStepper", "build", "joined"]
 
 
 class PyTorchStepper:
@@ -23,27 +35,29 @@ class PyTorchStepper:
 
     Args:
         recipe: What it is built from.
-        model: The model, converted and initialised.
+        model: The model, converted and initialised; ``Processes.spread`` may have wrapped it.
         optimizer: Its optimizer.
         dataset: Its pictures, for their mean and deviation.
-        device: Where they are.
+        processes: The processes that train it together.
     """
 
     def __init__(
         self,
         recipe: Recipe,
-        model: torch.nn.Module,
+        model: nn.Module,
         optimizer: ap.SGD,
         dataset: Dataset,
-        device: torch.device,
+        processes: Processes = ALONE,
     ) -> None:
-        self._model = model
+        self._model: nn.Module = unwrapped(model)
         self._network = torch.compile(model) if recipe.compiled else model
+        self._running = [b for b in self._model.buffers() if b.is_floating_point()]
         self._precision = recipe.precision
+        self._processes = processes
+        self._device = next(model.parameters()).device
         self._optimizer = optimizer
-        self._mean = torch.tensor(dataset.mean, device=device)
-        self._deviation = torch.tensor(dataset.deviation, device=device)
-        self._device = device
+        self._mean = torch.tensor(dataset.mean, device=self._device)
+        self._deviation = torch.tensor(dataset.deviation, device=self._device)
 
     def train(self, batches: Iterable[Batch], lr: float, sums: Mapping[str, float]) -> Trained:
         """Make one update per batch; see ``Stepper``."""
@@ -58,11 +72,16 @@ class PyTorchStepper:
             loss = F.cross_entropy(logits, labels)
             self._optimizer.zero_grad()
             torch.autograd.backward(loss)
-            losses.append(loss.item())
-            totals["examples"] += len(labels)
-            totals["loss"] += losses[-1] * len(labels)
-            totals["error"] += _errors(logits, labels)
-            totals["top5_error"] += _errors(logits, labels, 5)
+            seen = (
+                len(labels),
+                loss.item() * len(labels),
+                _errors(logits, labels),
+                _errors(logits, labels, 5),
+            )
+            combined = self._processes.combine(seen, self._running)
+            for name, number in zip(totals, combined, strict=True):
+                totals[name] += number
+            losses.append(combined[1] / combined[0])
             if not isfinite(losses[-1]):
                 break
             self._optimizer.step()
@@ -72,15 +91,25 @@ class PyTorchStepper:
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """Return mean loss, mean error and predictions; see ``Stepper``."""
         self._model.eval()
-        totals, predictions = {"loss": 0.0, "error": 0.0, "top5_error": 0.0}, []
+        totals = {"loss": 0.0, "error": 0.0, "top5_error": 0.0}
+        answers: list[list[int]] = []
         for batch in batches:
             images, labels = self._to_device(batch)
             logits = self._logits(images)
             totals["loss"] += F.cross_entropy(logits, labels, reduction="sum").item()
             totals["error"] += _errors(logits, labels)
             totals["top5_error"] += _errors(logits, labels, 5)
-            predictions += logits.argmax(1).tolist()
-        means = {name: total / len(predictions) for name, total in totals.items()}
+            answers.append(logits.argmax(1).tolist())
+        return self._evaluation(totals, answers)
+
+    def _evaluation(self, totals: Mapping[str, float], answers: list[list[int]]) -> Evaluation:
+        """Put together what every process found in its part of each batch."""
+        messages = self._processes.gather(json.dumps([totals, answers]).encode())
+        found, parts = zip(*map(json.loads, messages), strict=True)
+        predictions = [
+            answer for batch in zip(*parts, strict=True) for part in batch for answer in part
+        ]
+        means = {name: sum(part[name] for part in found) / len(predictions) for name in totals}
         return Evaluation(means, predictions)
 
     def state(self) -> State:
@@ -92,32 +121,42 @@ class PyTorchStepper:
                 for name, slot in slots.items()
                 if slot is not None
             }
-        return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
+        return {name: whole(tensor).cpu().numpy().copy() for name, tensor in tensors.items()}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore what ``state`` returned; see ``Stepper``."""
+        likes = self._model.state_dict()
+        parameters = list(self._model.parameters())
         model: dict[str, Tensor] = {}
         slots: dict[int, dict[str, Tensor]] = {}
         for name, array in state.items():
             part, _, rest = name.partition(".")
+            tensor = torch.from_numpy(array.copy())
             if part == "model":
-                model[rest] = torch.from_numpy(array.copy())
+                model[rest] = spread_like(tensor, likes[rest]) if rest in likes else tensor
             else:
                 index, _, slot = rest.partition(".")
-                slots.setdefault(int(index), {})[slot] = torch.from_numpy(array.copy())
+                like = parameters[int(index)]
+                slots.setdefault(int(index), {})[slot] = spread_like(tensor, like)
         self._model.load_state_dict(model, strict=True)
         self._optimizer.load_state_dict(self._optimizer.state_dict() | {"state": slots})
 
     def diagnostics(self) -> dict[str, Diagnostics]:
         """Return the diagnostics of each weight layer; see ``Stepper``."""
-        return ap.diagnostics(self._model)
+        with gathered(self._model):
+            return ap.diagnostics(self._model)
 
     def describe(self) -> dict[str, str]:
         """Return versions, device and threads; see ``Stepper``."""
         on_gpu = self._device.type == "cuda"
         device = torch.cuda.get_device_name(self._device) if on_gpu else str(self._device)
         threads = str(torch.get_num_threads())
-        return {"torch": torch.__version__, "device": device, "threads": threads}
+        return {
+            "torch": torch.__version__,
+            "device": device,
+            "threads": threads,
+            **self._processes.describe(),
+        }
 
     def memory(self) -> int:
         """Return the most memory used so far; see ``Stepper``."""
@@ -137,14 +176,17 @@ class PyTorchStepper:
         return standardised.permute(0, 3, 1, 2), torch.from_numpy(batch.labels).to(self._device)
 
 
-def build(recipe: Recipe, seed: int, dataset: Dataset) -> PyTorchStepper:
+def build(
+    recipe: Recipe, seed: int, dataset: Dataset, processes: Processes = ALONE
+) -> PyTorchStepper:
     """Build the recipe's model, converted and initialised by the specification."""
     torch.set_num_threads(recipe.threads)
-    device = _device(recipe.device)
+    device = processes.device if isinstance(processes, TorchProcesses) else _device(recipe.device)
     model = build_model(recipe, len(dataset.mean), dataset.classes)
     ap.convert(model, rule=recipe.rule, overrides=recipe.overrides, scale=recipe.scale, seed=seed)
     ap.initialize(model, scale=recipe.scale, seed=seed)
     model.to(device).to(memory_format=torch.channels_last)  # pictures' own order, and faster
+    model = processes.spread(model)
     optimizer = ap.SGD(
         model.parameters(),
         lr=recipe.lr,
@@ -153,7 +195,7 @@ def build(recipe: Recipe, seed: int, dataset: Dataset) -> PyTorchStepper:
         batch_manhattan=recipe.batch_manhattan,
         keep_signs=recipe.keep_signs,
     )
-    return PyTorchStepper(recipe, model, optimizer, dataset, device)
+    return PyTorchStepper(recipe, model, optimizer, dataset, processes)
 
 
 def _device(name: str) -> torch.device:

@@ -1,0 +1,36 @@
+"""Start the processes of one run on this machine, as torchrun does."""
+
+import sys
+import uuid
+from collections.abc import Sequence
+
+
+def launch(processes: int, arguments: Sequence[str]) -> int:
+    """Run the command in several processes, and return the exit code that they agreed on.
+
+    SIGINT and SIGTERM are passed on to them; they then have half a minute to save.
+
+    Args:
+        processes: How many.
+        arguments: The command's.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    here = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(here, sys.executable)("-m", "antiparallel.benchmarks.cli", *arguments)
+    except ChildFailedError as error:
+        return error.get_first_failure()[1].exitcode
+    except SignalException as error:
+        return 128 + error.sigval
+    return 0
