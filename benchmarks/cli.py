@@ -7,7 +7,7 @@ import sys
 def main() -> None:
     """Run the command; say in one line that it was interrupted, or what is not installed."""
     try:
-        from antiparallel.benchmarks.commands import run
+        from antiparallel.benchmarks.commands.app import run
 
         run()
     except KeyboardInterrupt:  # before or after there was anything to save

@@ -165,7 +165,7 @@ def test_a_signal_while_pictures_are_checked_ends_the_command_before_it_writes(
 ):
     write_tree(tmp_path / "pictures")
     monkeypatch.setattr(
-        "antiparallel.benchmarks.commands.check_bar",
+        "antiparallel.benchmarks.commands.train.check_bar",
         lambda bars: lambda done, total: signal.raise_signal(signal.SIGTERM),
     )
     code, _, complaint = run("train", "imagenette/resnet18-ss", "--data", "pictures")

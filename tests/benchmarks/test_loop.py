@@ -202,7 +202,7 @@ def test_a_record_of_another_version_is_refused(tmp_path: Path, train_linear: Tr
 
 def test_the_loop_and_the_report_import_no_framework():
     program = (
-        "import sys, antiparallel.benchmarks.commands, antiparallel.benchmarks.loop\n"
+        "import sys, antiparallel.benchmarks.commands.app, antiparallel.benchmarks.loop\n"
         "print(sorted({'torch', 'keras', 'tensorflow', 'jax'} & set(sys.modules)))"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
