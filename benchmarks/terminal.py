@@ -29,6 +29,7 @@ from antiparallel.benchmarks.report.pages import SPREAD, Section
 from antiparallel.benchmarks.report.words import (
     difference,
     duration,
+    judged_over,
     note,
     percent,
     points,
@@ -91,7 +92,7 @@ def _print_claims(section: Section) -> None:
         table.add_row(
             f"{judgement.claim.text}\n[dim]{escape(judgement.claim.formula)}[/]",
             escape(points(judgement)),
-            str(len(judgement.seeds)),
+            judged_over(judgement),
             f"[{_COLORS[judgement.verdict]}]{judgement.verdict}[/]",
         )
     console.print(table)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from antiparallel.benchmarks.recipes import RECIPES
 from antiparallel.benchmarks.report.results import Experiment
 
-_MECHANICS = {"tier", "setting", "checkpoint_every", "device", "threads"}
+_MECHANICS = {"tier", "setting", "checkpoint_every", "device", "compiled", "threads"}
 """Fields that say where and how a run is made, and nothing about what is learnt."""
 
 

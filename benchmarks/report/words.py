@@ -14,6 +14,7 @@ FOR_TEMPLATES = (
     "duration",
     "note",
     "points",
+    "judged_over",
     "difference",
     "pooled",
     "published",
@@ -47,6 +48,13 @@ def points(judgement: Judgement) -> str:
     if not isfinite(judgement.low):
         return f"{judgement.mean:+.2f}, no interval"
     return f"{judgement.mean:+.2f} [{judgement.low:+.2f}, {judgement.high:+.2f}]"
+
+
+def judged_over(judgement: Judgement) -> str:
+    """Return what a judgement's interval is over as text."""
+    if judgement.pictures:
+        return f"1 ({judgement.pictures} pictures)"
+    return str(len(judgement.seeds))
 
 
 def difference(row: Row) -> str:

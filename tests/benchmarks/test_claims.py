@@ -40,6 +40,13 @@ def run(setting: str, seed: int, error: float) -> Record:
     )
 
 
+def answering(setting: str, wrong: int, pictures: int = 1000) -> Record:
+    """Return a run whose network takes its first pictures for another class."""
+    record = run(setting, 0, 100 * wrong / pictures)
+    answers = (1,) * wrong + (0,) * (pictures - wrong)
+    return record.model_copy(update={"predictions": answers, "labels": (0,) * pictures})
+
+
 def verdicts(errors: dict[str, list[float]]) -> dict[str, str]:
     return {judgement.claim.text: judgement.verdict for judgement in judge(experiment(errors))}
 
@@ -87,7 +94,7 @@ def test_the_interval_is_the_paired_t_interval():
     assert (judgement.low, judgement.high) == pytest.approx(tuple(interval), abs=tolerance)
 
 
-def test_one_seed_decides_nothing():
+def test_one_seed_whose_records_keep_no_answers_decides_nothing():
     for judgement in judge(experiment({setting: [e[0]] for setting, e in AS_IN_THE_PAPER.items()})):
         assert judgement.verdict == "undecided"
         assert (judgement.low, judgement.high) == (-inf, inf)
@@ -102,3 +109,19 @@ def test_only_seeds_that_every_setting_has_are_compared():
 def test_a_claim_about_a_setting_without_runs_is_not_judged():
     judged = judge(experiment({"bp": [1.0, 2.0], "fa": [9.0, 8.0]}))
     assert [set(judgement.claim.weights) for judgement in judged] == [{"bp", "fa"}]
+
+
+def test_with_a_single_seed_the_interval_is_over_its_validation_pictures():
+    runs = [answering("fa", 160), answering("fa-lastbp", 130)]
+    (judgement,) = (j for j in judge(gather(runs)[0]) if "fa-lastbp" in j.claim.weights)
+    sums = [0.0] * 130 + [-100.0] * 30 + [0.0] * 840
+    interval = ttest_1samp(sums, 0).confidence_interval()
+    assert (judgement.low, judgement.high) == pytest.approx(tuple(interval), rel=1e-12)
+    assert (judgement.verdict, judgement.pictures) == ("supported", 1000)
+    assert judgement.mean == pytest.approx(-3)
+
+
+def test_networks_that_hardly_differ_on_the_pictures_are_not_told_apart():
+    runs = [answering("fa", 131), answering("fa-lastbp", 130)]
+    (judgement,) = (j for j in judge(gather(runs)[0]) if "fa-lastbp" in j.claim.weights)
+    assert judgement.verdict == "undecided"
