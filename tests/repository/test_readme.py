@@ -10,7 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TEST_COMMAND = "python3 -m venv .venv && .venv/bin/pip install tox && .venv/bin/tox run"
+TEST_COMMAND = (
+    "python3 -m venv .venv && .venv/bin/pip install tox && "
+    ".venv/bin/tox run-parallel --parallel-no-spinner"
+)
 
 # Keras's own, where it turns a torch variable into an array.
 KERAS_ON_NUMPY_2 = "__array__ implementation doesn't accept a copy keyword"
