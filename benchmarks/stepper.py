@@ -5,7 +5,7 @@ import os
 import resource
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -155,22 +155,33 @@ def build_stepper(
 
 
 def join(
-    backend: str, recipe: Recipe, place: Place, sharded: bool
+    backend: str, recipe: Recipe, place: Place, *, devices: int = 1, sharded: bool = False
 ) -> AbstractContextManager[Processes]:
-    """Return the context in which the processes of a run work on it together.
+    """Return the context in which several devices work on a run together.
 
     Args:
         backend: The backend.
         recipe: What is trained.
-        place: Which of the processes this is.
-        sharded: Whether they share the parameters out among them.
+        place: Which of the run's processes this is.
+        devices: Devices that are wanted on one machine; a launcher decides it itself.
+        sharded: Whether parameters are spread over the devices.
 
     Raises:
         SpecError: There is no such backend, it is not installed, or cannot do that.
     """
+    world = place.part.world
+    if devices > 1 and world not in (1, devices):
+        raise SpecError(
+            f"Expected no --devices where a launcher started {world} processes. "
+            f"Received: devices={devices}"
+        )
+    if max(devices, world) == 1:
+        if sharded:
+            raise SpecError("Expected several devices to spread parameters over. Received: one")
+        return nullcontext(ALONE)
     with _requiring(backend, recipe):
         joined: AbstractContextManager[Processes] = _module(backend).joined(
-            place, recipe.device, sharded
+            place, recipe.device, devices, sharded
         )
     return joined
 

@@ -82,7 +82,8 @@ def train(
         out
         or Path("runs") / resolved.name / framework(backend, engine_of(backend)) / f"seed-{seed}"
     )
-    with Signals().caught() as signals, join(backend, resolved, place, sharded) as processes:
+    joined = join(backend, resolved, place, devices=devices, sharded=sharded)
+    with Signals().caught() as signals, joined as processes:
         console.quiet = errors.quiet = not processes.leads
         with progress_bars() as progress:
             check = check_bar(progress)

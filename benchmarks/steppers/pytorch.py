@@ -121,7 +121,8 @@ class PyTorchStepper:
                 for name, slot in slots.items()
                 if slot is not None
             }
-        return {name: whole(tensor).cpu().numpy().copy() for name, tensor in tensors.items()}
+        # In one order, since processes that hold shards of them have to meet for each.
+        return {name: whole(tensors[name]).cpu().numpy().copy() for name in sorted(tensors)}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore what ``state`` returned; see ``Stepper``."""

@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from antiparallel.benchmarks.processes import ALONE, Place, Processes, Stop
+from antiparallel.benchmarks.processes import Place, Processes, Stop
 from antiparallel.spec import SpecError
 
 _NEW, _OLD = "forward_sync_buffers", "broadcast_buffers"
@@ -43,7 +43,7 @@ class TorchProcesses(Processes):
 
     def agreed(self, stop: Stop) -> Stop:
         """Return the question whether to stop, as answered with the last update's numbers."""
-        self._asked = stop
+        self._asked, self._stopping = stop, False
         return lambda: self._stopping
 
     def combine(self, sums: Sequence[float], means: Sequence[Tensor]) -> list[float]:
@@ -103,17 +103,14 @@ class TorchProcesses(Processes):
 
 
 @contextmanager
-def joined(place: Place, device: str, sharded: bool) -> Iterator[Processes]:
-    """Meet the other processes, and part from them at the end.
+def joined(place: Place, device: str, devices: int, sharded: bool) -> Iterator[Processes]:
+    """Meet the other processes, one for each device, and part from them at the end.
 
     Raises:
         SpecError: ``device`` names one of several devices, or one that is not there.
     """
     if place.part.world == 1:
-        if sharded:
-            raise SpecError("Expected several processes to shard over. Received: one")
-        yield ALONE
-        return
+        raise SpecError(f"Expected a process for each device. Received: one for {devices}")
     ours = _device(device, place)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if ours.type == "cuda" else "gloo",

@@ -1,0 +1,146 @@
+"""What each of two processes does in the tests of shared runs; spawned, so imported by name."""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from antiparallel.benchmarks.data import WHOLE, Batch, Part, digits
+from antiparallel.benchmarks.models.pytorch import build as build_model
+from antiparallel.benchmarks.processes import ALONE, Place, Processes
+from antiparallel.benchmarks.recipes import RECIPES, Recipe
+from antiparallel.benchmarks.record import Record
+from antiparallel.benchmarks.stepper import Stepper, build_stepper
+from antiparallel.benchmarks.steppers import pytorch
+from antiparallel.benchmarks.train import train
+from antiparallel.spec import SpecError
+
+UPDATES, LR, SEED = 6, 0.05, 5
+RULES = ("bp", "ss", "ss-fixed", "ss-batch", "fa", "fa-sign")
+WAYS = {"replicated": False, "sharded": True}
+SIZE = {"epochs": 2, "depth": 3, "width": 4, "batch_size": 200, "checkpoint_every": 2}
+
+
+def recipe(rule: str = "fa", **changes: Any) -> Recipe:
+    values = RECIPES["digits/convnet-fa"].model_dump() | SIZE | {"rule": rule} | changes
+    return Recipe.model_validate(values)
+
+
+def without_normalisation(settings: Recipe, channels: int, classes: int) -> nn.Module:
+    """Build the digits' network such that no picture's answer depends on its batch."""
+    model = build_model(settings, channels, classes)
+    for name, module in list(model.named_children()):
+        if isinstance(module, nn.BatchNorm2d):
+            setattr(model, name, nn.Identity())
+    return model
+
+
+def batches(part: Part = WHOLE, count: int = UPDATES) -> Iterable[Batch]:
+    return digits().train_batches(
+        seed=0, epoch=0, start=0, stop=count, batch_size=SIZE["batch_size"], part=part
+    )
+
+
+class Messages(TorchDispatchMode):
+    """Every message between processes meanwhile: its kind, and the bytes of its tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[tuple[str, int]] = []
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, arguments: Any = (), settings: Any = None
+    ) -> Any:
+        if operation.namespace == "c10d":
+            tensors = [leaf for leaf in tree_leaves(arguments) if hasattr(leaf, "nbytes")]
+            self.sent.append((str(operation), sum(tensor.nbytes for tensor in tensors)))
+        return operation(*arguments, **(settings or {}))
+
+
+def learn(settings: Recipe, processes: Processes = ALONE) -> dict[str, Any]:
+    """Return what some updates come to: losses, sums, the state, and the messages."""
+    stepper = build_stepper("torch", settings, SEED, digits(), processes)
+    trained = stepper.train(batches(processes.part, 2), LR, {})  # the first ones settle buckets
+    losses = trained.losses
+    rest = list(batches(processes.part))[2:]
+    with Messages() as messages:
+        trained = stepper.train(rest, LR, trained.sums)
+    return {
+        "losses": [*losses, *trained.losses],
+        "sums": trained.sums,
+        "state": stepper.state(),
+        "messages": messages.sent,
+        "angles": {name: found.angle for name, found in stepper.diagnostics().items()},
+    }
+
+
+def evaluate(batch_size: int, processes: Processes = ALONE) -> dict[str, Any]:
+    stepper: Stepper = build_stepper("torch", recipe(), SEED, digits(), processes)
+    found = stepper.evaluate(digits().validation_batches(batch_size, processes.part))
+    return found._asdict()
+
+
+class After:
+    """Ask for a stop when it has been asked about some times."""
+
+    def __init__(self, times: float) -> None:
+        self.left = times
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def go_on(folder: Path, processes: Processes, stop: Callable[[], bool], **changes: Any) -> Record:
+    overrides = {field: str(value) for field, value in SIZE.items()}
+    return train(
+        recipe(**changes),
+        seed=SEED,
+        out=folder,
+        overrides=overrides,
+        resume=True,
+        stop=stop,
+        processes=processes,
+    )
+
+
+def refusal(folder: Path, processes: Processes, **changes: Any) -> str:
+    try:
+        go_on(folder, processes, After(np.inf), **changes)
+    except SpecError as error:
+        return str(error)
+    return ""
+
+
+def save(path: Path, found: dict[str, Any]) -> None:
+    state = found.pop("state", {})
+    np.savez(path.with_suffix(".npz"), **state)
+    path.with_suffix(".json").write_text(json.dumps(found))
+
+
+def work(rank: int, ports: tuple[int, int], folder: Path) -> None:
+    for (way, sharded), port in zip(WAYS.items(), ports, strict=True):
+        place = Place(Part(rank, 2), rank, "localhost", port)
+        with pytorch.joined(place, "cpu", 1, sharded) as processes:
+            told = folder / f"rank{rank}" / way
+            told.mkdir(parents=True)
+            save(told / "normalised", learn(recipe("ss"), processes))
+            save(told / "odd", evaluate(7, processes))
+            save(told / "refused", {"text": refusal(told / "uneven", processes, batch_size=201)})
+            runs = folder / "runs"
+            go_on(runs / f"whole-{way}", processes, After(np.inf))
+            # Only the second process is asked to stop, after the third update.
+            stop = After(2 if rank else np.inf)
+            go_on(runs / f"parts-{way}", processes, stop)
+            go_on(runs / f"parts-{way}", processes, After(np.inf))
+            save(told / "other", {"text": refusal(runs / f"whole-{way}", processes, lr=1.0)})
+            pytorch.build_model = without_normalisation
+            for rule in RULES:
+                save(told / rule, learn(recipe(rule), processes))
+            go_on(runs / "handed-on", processes, After(1))
+            pytorch.build_model = build_model
