@@ -16,6 +16,7 @@ import antiparallel.keras as ap
 from antiparallel.benchmarks.data import Batch, Dataset
 from antiparallel.benchmarks.models import resnet18
 from antiparallel.benchmarks.models.keras3 import build as build_model
+from antiparallel.benchmarks.processes import ALONE, Processes
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.benchmarks.stepper import Evaluation, State, Trained, process_memory
 from antiparallel.keras.attachment import FeedbackState
@@ -142,7 +143,9 @@ class KerasStepper:
         yield "optimizer", self._model.optimizer
 
 
-def build(recipe: Recipe, seed: int, dataset: Dataset) -> KerasStepper:
+def build(
+    recipe: Recipe, seed: int, dataset: Dataset, processes: Processes = ALONE
+) -> KerasStepper:
     """Build the recipe's model, converted and initialised by the specification."""
     threads = _set_threads(recipe.threads)
     names = resnet18.layer_names() if recipe.model == "resnet18" else {}

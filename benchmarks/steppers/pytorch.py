@@ -1,5 +1,6 @@
 """The stepper on PyTorch."""
 
+import copy
 import json
 from collections.abc import Iterable, Mapping
 from math import isfinite
@@ -9,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 import antiparallel.torch as ap
 from antiparallel.benchmarks.data import Batch, Dataset
@@ -54,6 +56,7 @@ class PyTorchStepper:
         self._running = [b for b in self._model.buffers() if b.is_floating_point()]
         self._precision = recipe.precision
         self._processes = processes
+        self._settled = not isinstance(model, DistributedDataParallel)
         self._device = next(model.parameters()).device
         self._optimizer = optimizer
         self._mean = torch.tensor(dataset.mean, device=self._device)
@@ -68,6 +71,8 @@ class PyTorchStepper:
         losses: list[float] = []
         for batch in batches:
             images, labels = self._to_device(batch)
+            if not self._settled:
+                self._settle(images)
             logits = self._logits(images)
             loss = F.cross_entropy(logits, labels)
             self._optimizer.zero_grad()
@@ -164,6 +169,17 @@ class PyTorchStepper:
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device)
         return process_memory()
+
+    def _settle(self, images: Tensor) -> None:
+        """Let DistributedDataParallel arrange its messages, as it does after a backward pass.
+
+        Sums over three processes and more depend on the arrangement: a resumed run would else
+        begin with other bits than the run that went on. Nothing but the arrangement remains.
+        """
+        before = copy.deepcopy(self._model.state_dict())
+        torch.autograd.backward(self._logits(images).sum())
+        self._model.load_state_dict(before)
+        self._settled = True
 
     def _logits(self, images: Tensor) -> Tensor:
         mixed = self._precision != "float32"

@@ -65,9 +65,9 @@ class Messages(TorchDispatchMode):
 def learn(settings: Recipe, processes: Processes = ALONE) -> dict[str, Any]:
     """Return what some updates come to: losses, sums, the state, and the messages."""
     stepper = build_stepper("torch", settings, SEED, digits(), processes)
-    trained = stepper.train(batches(processes.part, 2), LR, {})  # the first ones settle buckets
+    first, *rest = batches(processes.part)
+    trained = stepper.train([first], LR, {})
     losses = trained.losses
-    rest = list(batches(processes.part))[2:]
     with Messages() as messages:
         trained = stepper.train(rest, LR, trained.sums)
     return {

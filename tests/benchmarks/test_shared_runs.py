@@ -156,6 +156,13 @@ def test_feedback_costs_no_message(found: Path, way: str):
 
 
 @both_ways
+def test_messages_are_the_same_in_every_update(found: Path, way: str):
+    messages = told(found, way, "normalised")["messages"]
+    each = len(messages) // (UPDATES - 1)
+    assert messages == messages[:each] * (UPDATES - 1)
+
+
+@both_ways
 def test_every_validation_picture_counts_once_in_its_place(found: Path, way: str):
     assert len(digits().validation.labels) % 7 == 1  # a last batch for one process of the two
     alone = shared_work.evaluate(7)
