@@ -1,5 +1,6 @@
 """Start the processes of one run on this machine, as torchrun does."""
 
+import logging
 import sys
 import uuid
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    # The processes say themselves how they end.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     here = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

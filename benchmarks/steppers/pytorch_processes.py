@@ -4,10 +4,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -15,8 +17,11 @@ from torch.nn.parallel import DistributedDataParallel
 from antiparallel.benchmarks.processes import Place, Processes, Stop
 from antiparallel.spec import SpecError
 
+# Torch is about to rename it.
 _NEW, _OLD = "forward_sync_buffers", "broadcast_buffers"
-_BROADCAST = _NEW if _NEW in signature(DistributedDataParallel).parameters else _OLD
+_NO_BROADCAST: dict[str, Any] = {
+    _NEW if _NEW in signature(DistributedDataParallel).parameters else _OLD: False
+}
 
 
 class TorchProcesses(Processes):
@@ -62,7 +67,9 @@ class TorchProcesses(Processes):
         dist.all_reduce(packed)
         stopping, *summed = packed[: len(numbers)].tolist()
         self._stopping = stopping > 0
-        averages = (packed[len(numbers) :] / self.part.world).split([m.numel() for m in means])
+        averages = torch.split(
+            packed[len(numbers) :] / self.part.world, [tensor.numel() for tensor in means]
+        )
         for tensor, average in zip(means, averages, strict=True):
             tensor.copy_(average.view_as(tensor))
         return summed
@@ -75,9 +82,9 @@ class TorchProcesses(Processes):
         """
         if not self.sharded:
             index = [self.device] if self.device.type == "cuda" else None
-            return DistributedDataParallel(model, device_ids=index, **{_BROADCAST: False})
+            return DistributedDataParallel(model, device_ids=index, **_NO_BROADCAST)
         model.to(memory_format=torch.contiguous_format)  # which is all that fully_shard knows
-        mesh = dist.init_device_mesh(self.device.type, (self.part.world,))
+        mesh = init_device_mesh(self.device.type, (self.part.world,))
         for block in model.children():
             if any(True for _ in block.children()):
                 fully_shard(block, mesh=mesh)
