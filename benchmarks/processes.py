@@ -80,10 +80,14 @@ class Processes:
 
     Args:
         part: Which one of how many this is.
+
+    Attributes:
+        devices: How many devices share a batch, all processes together.
     """
 
     def __init__(self, part: Part = WHOLE) -> None:
         self.part = part
+        self.devices = part.world
 
     @property
     def leads(self) -> bool:

@@ -181,7 +181,7 @@ def join(
         return nullcontext(ALONE)
     with _requiring(backend, recipe):
         joined: AbstractContextManager[Processes] = _module(backend).joined(
-            place, recipe.device, devices, sharded
+            place, recipe, devices, sharded
         )
     return joined
 

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from antiparallel.benchmarks.data import Dataset, digits
+from antiparallel.benchmarks.data import WHOLE, Dataset, digits
 from antiparallel.benchmarks.data.images import open_images
 from antiparallel.benchmarks.data.splits import Watch as WatchCheck
 from antiparallel.benchmarks.data.splits import unwatched as unwatched_check
@@ -103,7 +103,7 @@ def train(
         )
         processes.together(lambda: _require_batches(recipe, dataset, processes))
         ours = RunFolder(out, previous_checkpoint=previous_checkpoint)
-        folder = ours if processes is ALONE else SharedFolder(ours, processes)
+        folder = ours if processes.part == WHOLE else SharedFolder(ours, processes)
         record = processes.together(lambda: _recorded(folder, wanted, resume))
         if record.status in ("complete", "diverged"):
             return record
@@ -143,12 +143,12 @@ def open_dataset(recipe: Recipe, data: Data, watch_check: WatchCheck = unwatched
 
 
 def _require_batches(recipe: Recipe, dataset: Dataset, processes: Processes) -> None:
-    size, world = recipe.batch_size, processes.part.world
+    size, devices = recipe.batch_size, processes.devices
     if size > dataset.train_size:
         raise SpecError(f"Expected batch_size <= {dataset.train_size}. Received: batch_size={size}")
-    if size % world:
+    if size % devices:
         raise SpecError(
-            f"Expected a batch_size that {world} processes can share evenly. "
+            f"Expected a batch_size that {devices} devices can share evenly. "
             f"Received: batch_size={size}"
         )
     pictures = json.dumps(dataset.describe()).encode()

@@ -1,5 +1,6 @@
 """``antiparallel reproduce``."""
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +21,7 @@ from antiparallel.benchmarks.commands.options import (
     installed,
 )
 from antiparallel.benchmarks.commands.report import report_on
+from antiparallel.benchmarks.processes import ALONE_HERE, find_place
 from antiparallel.benchmarks.recipes import TIERS, parse_overrides
 from antiparallel.benchmarks.reproduce import plan, run_jobs
 from antiparallel.benchmarks.signals import Signals
@@ -30,6 +32,7 @@ from antiparallel.benchmarks.terminal import (
     print_written,
     progress_bars,
 )
+from antiparallel.spec import SpecError
 
 
 def reproduce(
@@ -70,6 +73,8 @@ def reproduce(
 
         antiparallel reproduce imagenette --data imagenette2-160 --seeds 1
     """
+    if find_place(os.environ) != ALONE_HERE:
+        raise SpecError("Expected one process, which starts others itself. Received: a launcher's")
     began = time.perf_counter()
     folder = out or Path("runs") / tier
     with progress_bars() as progress:

@@ -1,6 +1,5 @@
 """The stepper on Keras, on whichever engine KERAS_BACKEND names."""
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -19,12 +18,13 @@ from antiparallel.benchmarks.models.keras3 import build as build_model
 from antiparallel.benchmarks.processes import ALONE, Processes
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.benchmarks.stepper import Evaluation, State, Trained, process_memory
+from antiparallel.benchmarks.steppers.keras3_devices import ENGINE, joined, set_threads, spread
 from antiparallel.keras.attachment import FeedbackState
 from antiparallel.keras.inventory import named_layers
 from antiparallel.spec import SpecError
 from antiparallel.spec.contract import Diagnostics
 
-ENGINE = keras.config.backend()
+__all__ = ["ENGINE", "KerasStepper", "build", "joined"]
 
 
 class KerasStepper:
@@ -36,6 +36,7 @@ class KerasStepper:
         names: The layers' names in the record, by their names in the model, if they differ.
         device: Where it is, in the words of ``keras.device``.
         threads: CPU threads that the engine uses.
+        processes: This process and its devices.
     """
 
     def __init__(
@@ -45,6 +46,8 @@ class KerasStepper:
         names: Mapping[str, str],
         device: str,
         threads: str,
+        *,
+        processes: Processes = ALONE,
     ) -> None:
         self._model = model
         self._mean = np.array(dataset.mean, np.float32)
@@ -52,6 +55,7 @@ class KerasStepper:
         self._names = names
         self._device = device
         self._threads = threads
+        self._processes = processes
 
     def train(self, batches: Iterable[Batch], lr: float, sums: Mapping[str, float]) -> Trained:
         """Make one update per batch; see ``Stepper``."""
@@ -78,7 +82,8 @@ class KerasStepper:
         totals, predictions = {"loss": 0.0, "error": 0.0, "top5_error": 0.0}, []
         with keras.device(self._device):
             for images, labels in batches:
-                logits = self._model.predict_on_batch(self._standardised(images))
+                pixels = spread(self._standardised(images))
+                logits = self._model.predict_on_batch(pixels)[: len(labels)]
                 answers = logits.argmax(1)
                 totals["loss"] += _cross_entropy(logits, labels)
                 totals["error"] += float((answers != labels).sum())
@@ -124,6 +129,7 @@ class KerasStepper:
             ENGINE: _engine_version(),
             "device": self._device,
             "threads": self._threads,
+            **self._processes.describe(),
         }
 
     def memory(self) -> int:
@@ -146,8 +152,17 @@ class KerasStepper:
 def build(
     recipe: Recipe, seed: int, dataset: Dataset, processes: Processes = ALONE
 ) -> KerasStepper:
-    """Build the recipe's model, converted and initialised by the specification."""
-    threads = _set_threads(recipe.threads)
+    """Build the recipe's model, converted and initialised by the specification.
+
+    Raises:
+        SpecError: The engine cannot use the device, or several devices cannot do what is asked.
+    """
+    if processes.devices > 1 and "ss-batch" in (recipe.rule, *recipe.overrides.values()):
+        raise SpecError(
+            "Expected another rule than ss-batch, on whose draws devices cannot agree. "
+            f"Received: devices={processes.devices}"
+        )
+    threads = set_threads(recipe.threads)
     names = resnet18.layer_names() if recipe.model == "resnet18" else {}
     with _on(recipe.device):
         with _computing_in(recipe.precision):
@@ -175,7 +190,7 @@ def build(
             ],
             jit_compile=recipe.compiled or ENGINE == "jax",  # which has nothing else
         )
-    return KerasStepper(model, dataset, names, recipe.device, threads)
+    return KerasStepper(model, dataset, names, recipe.device, threads, processes=processes)
 
 
 def _renamed(overrides: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
@@ -210,33 +225,6 @@ def _on(device: str) -> Any:
         raise SpecError(
             f"Expected a device that {ENGINE} can use ({reason}). Received: device={device!r}"
         ) from error
-
-
-def _set_threads(threads: int) -> str:
-    """Set the engine's CPU threads, which two of the three can only before they compute."""
-    if ENGINE == "torch":
-        import torch
-
-        torch.set_num_threads(threads)
-    elif ENGINE == "tensorflow":
-        import tensorflow as tf
-
-        try:
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
-            tf.config.threading.set_inter_op_parallelism_threads(threads)
-        except RuntimeError as error:
-            used = tf.config.threading.get_intra_op_parallelism_threads()
-            raise SpecError(
-                f"Expected the number of threads that TensorFlow began with, {used}. "
-                f"Received: threads={threads}"
-            ) from error
-    else:
-        # Read when JAX first computes; more than one means as many as XLA likes.
-        if threads == 1 and "multi_thread_eigen" not in os.environ.get("XLA_FLAGS", ""):
-            flags = os.environ.get("XLA_FLAGS", "")
-            os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
-        return str(threads) if threads == 1 else "XLA's choice"
-    return str(threads)
 
 
 def _device_memory(device: str) -> int:

@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from antiparallel.benchmarks.processes import Place, Processes, Stop
+from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.spec import SpecError
 
 # Torch is about to rename it.
@@ -110,15 +111,15 @@ class TorchProcesses(Processes):
 
 
 @contextmanager
-def joined(place: Place, device: str, devices: int, sharded: bool) -> Iterator[Processes]:
+def joined(place: Place, recipe: Recipe, devices: int, sharded: bool) -> Iterator[Processes]:
     """Meet the other processes, one for each device, and part from them at the end.
 
     Raises:
-        SpecError: ``device`` names one of several devices, or one that is not there.
+        SpecError: The recipe's device names one of several devices, or one that is not there.
     """
     if place.part.world == 1:
         raise SpecError(f"Expected a process for each device. Received: one for {devices}")
-    ours = _device(device, place)
+    ours = _device(recipe.device, place)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if ours.type == "cuda" else "gloo",
         init_method=f"tcp://{place.address}:{place.port}",

@@ -126,7 +126,7 @@ def save(path: Path, found: dict[str, Any]) -> None:
 def work(rank: int, ports: tuple[int, int], folder: Path) -> None:
     for (way, sharded), port in zip(WAYS.items(), ports, strict=True):
         place = Place(Part(rank, 2), rank, "localhost", port)
-        with pytorch.joined(place, "cpu", 1, sharded) as processes:
+        with pytorch.joined(place, recipe(), 1, sharded) as processes:
             told = folder / f"rank{rank}" / way
             told.mkdir(parents=True)
             save(told / "normalised", learn(recipe("ss"), processes))

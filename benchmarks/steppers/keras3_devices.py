@@ -1,0 +1,114 @@
+"""What Keras computes on: threads, and several devices by keras.distribution."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from antiparallel.benchmarks.processes import Place, Processes
+from antiparallel.benchmarks.recipes import Recipe
+from antiparallel.spec import SpecError
+
+ENGINE = keras.config.backend()
+
+
+class KerasDevices(Processes):
+    """Devices of one process, each with all parameters and its part of every batch.
+
+    Args:
+        devices: How many.
+    """
+
+    def __init__(self, devices: int) -> None:
+        super().__init__()
+        self.devices = devices
+
+    def describe(self) -> dict[str, str]:
+        """Return how many there are and how they share the work, for the record."""
+        return {"devices": f"{self.devices} (DataParallel)"}
+
+
+@contextmanager
+def joined(place: Place, recipe: Recipe, devices: int, sharded: bool) -> Iterator[Processes]:
+    """Let Keras spread what is built and computed meanwhile over several devices.
+
+    Raises:
+        SpecError: The engine cannot, there are fewer devices, or several processes.
+    """
+    if ENGINE != "jax":
+        raise SpecError(
+            "Expected KERAS_BACKEND=jax, the engine on which Keras spreads batches over devices. "
+            f"Received: KERAS_BACKEND={ENGINE}"
+        )
+    if place.part.world > 1:
+        raise SpecError(
+            "Expected one process, with --devices, for Keras. "
+            f"Received: {place.part.world} processes"
+        )
+    if sharded:
+        raise SpecError("Expected --sharded with PyTorch only. Received: Keras")
+    set_threads(recipe.threads)  # first, because looking for devices begins JAX
+    found = _devices(recipe.device)
+    if len(found) < devices:
+        raise SpecError(f"Expected at most {len(found)} devices. Received: devices={devices}")
+    before = keras.distribution.distribution()
+    spread = keras.distribution.DataParallel(devices=found[:devices], auto_shard_dataset=False)
+    keras.distribution.set_distribution(spread)
+    try:
+        yield KerasDevices(devices)
+    finally:
+        keras.distribution.set_distribution(before)
+
+
+def spread(batch: NDArray[Any]) -> Any:
+    """Return a batch laid out over the devices, zeros added to make it even."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return batch
+    missing = -len(batch) % distribution.device_mesh.devices.size
+    even = np.concatenate([batch, np.zeros_like(batch, shape=(missing, *batch.shape[1:]))])
+    layout = distribution.get_data_layout(even.shape)
+    return keras.distribution.distribute_tensor(even, layout)
+
+
+def set_threads(threads: int) -> str:
+    """Set the engine's CPU threads, which two of the three can only before they compute."""
+    if ENGINE == "torch":
+        import torch
+
+        torch.set_num_threads(threads)
+    elif ENGINE == "tensorflow":
+        import tensorflow as tf
+
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
+        except RuntimeError as error:
+            used = tf.config.threading.get_intra_op_parallelism_threads()
+            raise SpecError(
+                f"Expected the number of threads that TensorFlow began with, {used}. "
+                f"Received: threads={threads}"
+            ) from error
+    else:
+        # Read when JAX first computes; more than one means as many as XLA likes.
+        if threads == 1 and "multi_thread_eigen" not in os.environ.get("XLA_FLAGS", ""):
+            flags = os.environ.get("XLA_FLAGS", "")
+            os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+        return str(threads) if threads == 1 else "XLA's choice"
+    return str(threads)
+
+
+def _devices(device: str) -> list[str]:
+    try:
+        found: list[str] = keras.distribution.list_devices(device)
+    except RuntimeError as error:  # JAX's, of an unknown kind
+        reason = str(error).splitlines()[0]
+        raise SpecError(
+            f"Expected a kind of device that {ENGINE} can use ({reason}). "
+            f"Received: device={device!r}"
+        ) from error
+    return found
