@@ -12,6 +12,7 @@ from antiparallel.benchmarks.checkpoint import Checkpoint, load_checkpoint, save
 from antiparallel.benchmarks.files import (
     LARGEST_JSON,
     first_fault,
+    named_in_errors,
     read_bounded,
     write_atomically,
 )
@@ -49,18 +50,19 @@ class RunFolder:
                 f"Expected a new or empty folder, or a run. Received: folder={str(self.path)!r}"
             )
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / _LOCK).open("a+") as lock:
+        with (self.path / _LOCK).open("a+b", buffering=0) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 lock.seek(0)
+                holder = lock.read().decode()
                 raise SpecError(
-                    f"Expected a run that no other process works on; process {lock.read()} does. "
+                    f"Expected a run that no other process works on; process {holder} does. "
                     f"Received: folder={str(self.path)!r}"
                 ) from error
-            lock.truncate(0)
-            lock.write(f"{os.getpid()} ({command_line()})")
-            lock.flush()
+            with named_in_errors(self.path / _LOCK):
+                lock.truncate(0)
+                lock.write(f"{os.getpid()} ({command_line()})".encode())
             yield
 
     def has_record(self) -> bool:

@@ -1,18 +1,15 @@
 """A run that is killed, with SIGKILL and at any moment, ends as if it had never stopped."""
 
-import json
-import os
 import random
 import signal
 import struct
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from kill_driver import drive
 from tensorboardX.proto.event_pb2 import Event
 
 from antiparallel.benchmarks.recipes import Recipe
@@ -22,27 +19,6 @@ from antiparallel.benchmarks.stepper import engine_of
 Result = Callable[[Path], tuple[str, bytes]]
 Command = Callable[..., subprocess.Popen[str]]
 SIZE = ["--set", "epochs=2", "--set", "depth=3", "--set", "width=4", "--set", "checkpoint_every=5"]
-
-
-def drive(
-    folder: Path,
-    recipe: Recipe,
-    runs: dict[str, list[tuple[str, int]]],
-    backend: str = "torch",
-    **pictures: Any,
-) -> dict[str, list[int]]:
-    """Return how each process ended, by the run's name: signal or exit code, 0 if at its end."""
-    driver = Path(__file__).with_name("kill_driver.py")
-    order = {"folder": str(folder), "recipe": recipe.model_dump(), "backend": backend}
-    answer = subprocess.run(
-        [sys.executable, driver, json.dumps(order | {"runs": runs} | pictures)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert answer.returncode == 0, answer.stderr
-    assert "Traceback" not in answer.stderr
-    return json.loads(answer.stdout)
 
 
 def events(folder: Path) -> list[Event]:
@@ -78,7 +54,7 @@ def test_killed_at_seeded_moments_a_run_ends_bit_for_bit_as_if_never_killed(
     moments = [("update", chance.randrange(4)) for _ in range(updates)]
     moments += [("write", chance.randrange(1, 25)) for _ in range(writes)]
     chance.shuffle(moments)
-    ends = drive(tmp_path, recipe, {"killed": moments, "whole": []}, backend)
+    ends, _ = drive(tmp_path, recipe, {"killed": moments, "whole": []}, backend)
     assert ends["killed"].count(signal.SIGKILL) > len(moments) / 2
     assert ends["killed"][-1] == 0
     assert ends["whole"] == [0]
@@ -91,7 +67,7 @@ def test_killed_before_each_step_of_a_save_a_run_ends_as_if_never_killed(
 ):
     recipe = tiny("ss-lastbp", epochs=1, checkpoint_every=3)
     moments = {str(step): [("write", step)] for step in range(50)}
-    ends = drive(tmp_path, recipe, {**moments, "whole": []})
+    ends, _ = drive(tmp_path, recipe, {**moments, "whole": []})
     killed = [name for name in moments if ends[name] == [signal.SIGKILL, 0]]
     assert len(killed) > 30
     assert len(killed) < len(moments)  # so that every step of the run was among them
