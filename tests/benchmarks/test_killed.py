@@ -1,11 +1,12 @@
 """A run that is killed, with SIGKILL and at any moment, ends as if it had never stopped."""
 
+import os
 import random
 import signal
 import struct
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from antiparallel.benchmarks.stepper import engine_of
 Result = Callable[[Path], tuple[str, bytes]]
 Command = Callable[..., subprocess.Popen[str]]
 SIZE = ["--set", "epochs=2", "--set", "depth=3", "--set", "width=4", "--set", "checkpoint_every=5"]
+LONG = ["--set", "epochs=500"]
 
 
 def events(folder: Path) -> list[Event]:
@@ -91,9 +93,9 @@ def test_events_of_a_killed_run_are_those_of_a_run_that_was_not(
     assert tags["angle/conv1"] == pytest.approx(last.diagnostics["conv1"].angle, rel=1e-7)
 
 
-def begin(command: Command, folder: Path) -> subprocess.Popen[str]:
+def begin(command: Command, folder: Path, more: Sequence[str] = ()) -> subprocess.Popen[str]:
     """Start ``antiparallel train`` and return when it has committed a checkpoint."""
-    process = command("train", "digits/convnet-fa", "--resume", "--out", folder.name, *SIZE)
+    process = command("train", "digits/convnet-fa", "--resume", "--out", folder.name, *SIZE, *more)
     before = set((folder / "checkpoints").glob("update-*"))
     while set((folder / "checkpoints").glob("update-*")) <= before and process.poll() is None:
         time.sleep(0.01)
@@ -125,3 +127,22 @@ def test_a_signal_saves_the_run_and_the_exit_code_says_so(
     assert process.returncode == 128 + number
     assert "Stopped and saved" in complaint
     assert RunFolder(tmp_path / "run").read_record().status == "stopped"
+
+
+def test_a_second_process_is_refused_at_once_and_a_dead_ones_lock_is_recovered(
+    tmp_path: Path, command: Command
+):
+    holder = begin(command, tmp_path / "run", LONG)
+    holder.send_signal(signal.SIGSTOP)  # it may sleep as long as it likes
+    # Refused before anything is looked at that takes time: these pictures are not there.
+    process = command("train", "digits/convnet-fa", "--out", "run", "--data", "missing")
+    _, complaint = process.communicate()
+    assert process.returncode == 2
+    assert f"process {holder.pid} (-c train digits/convnet-fa --resume --out run" in complaint
+    assert complaint.endswith("Received: folder='run'\n")
+    holder.kill()
+    holder.communicate()
+    lock = tmp_path / "run" / "lock"
+    assert lock.read_text().startswith(f"{holder.pid} ")
+    with RunFolder(tmp_path / "run").held():
+        assert lock.read_text().startswith(f"{os.getpid()} ")
