@@ -26,6 +26,7 @@ from antiparallel.benchmarks.record import (
 )
 from antiparallel.benchmarks.run_folder import RunFolder
 from antiparallel.benchmarks.stepper import State, Stepper
+from antiparallel.spec import SpecError
 
 _TELL_EVERY = 0.5  # seconds
 
@@ -111,8 +112,29 @@ class Training:
         checkpoint = self.folder.load()
         if checkpoint is None:
             return Position()
+        self._require_ours(checkpoint)
         self.stepper.load_state(checkpoint.state)
         return checkpoint.position
+
+    def _require_ours(self, checkpoint: Checkpoint) -> None:
+        """Raise SpecError if a checkpoint, whole as it is, cannot be one of this run."""
+        position = checkpoint.position
+        faults = []
+        if (
+            position.updates != position.epoch * self._steps + position.step
+            or position.updates > self.record.recipe.epochs * self._steps
+            or (position.epoch, position.step) != (len(position.history), len(position.losses))
+        ):
+            faults.append("position")
+        for name, array in self.stepper.state().items():
+            found = checkpoint.state.get(name)
+            if found is None or (found.shape, found.dtype) != (array.shape, array.dtype):
+                faults.append(name)
+        if faults:
+            raise SpecError(
+                f"Expected a checkpoint of {self.record.name}. "
+                f"Received: another {', '.join(faults[:5])}"
+            )
 
     def _round(self, position: Position, clock: "_Clock") -> Position:
         """Train to the next checkpoint, drop of the learning rate, end of the epoch, or stop."""

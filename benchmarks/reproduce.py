@@ -5,7 +5,6 @@ import signal
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -24,7 +23,7 @@ from antiparallel.benchmarks.files import (
 from antiparallel.benchmarks.loop import Progress
 from antiparallel.benchmarks.recipes import LEARNING, Recipe, override, tier_recipes
 from antiparallel.benchmarks.record import Record, framework
-from antiparallel.benchmarks.signals import CAUGHT, Signals
+from antiparallel.benchmarks.signals import CAUGHT, Signals, blocked
 from antiparallel.benchmarks.stepper import engine_of, require_backend
 from antiparallel.benchmarks.train import Data, open_dataset, train
 from antiparallel.spec import SpecError
@@ -181,10 +180,8 @@ class _Pool:
         """Start a process for the backend whose job is next."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(theirs,), daemon=False)
-        resource_tracker.ensure_running()  # now, since starting it unblocks signals
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)  # till the worker catches them
-        process.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with blocked():  # till the worker catches them
+            process.start()
         theirs.close()
         self.workers[ours] = _Worker(process, self._jobs[-1].backend)
         self._assign(ours)

@@ -4,6 +4,7 @@ import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,6 +13,7 @@ from antiparallel.benchmarks.checkpoint import Checkpoint, load_checkpoint, save
 from antiparallel.benchmarks.files import (
     LARGEST_JSON,
     first_fault,
+    named_in_errors,
     read_bounded,
     write_atomically,
 )
@@ -36,6 +38,18 @@ class RunFolder:
         self.path = path
         self._previous = previous_checkpoint
 
+    def require_free(self) -> None:
+        """Raise SpecError if another process holds the folder, or it is not a run's."""
+        lock = self.path / _LOCK
+        foreign = self.path.is_dir() and any(self.path.iterdir())
+        if self.path.is_file() or (foreign and not lock.exists()):
+            raise SpecError(
+                f"Expected a new or empty folder, or a run. Received: folder={str(self.path)!r}"
+            )
+        if foreign:
+            with lock.open("rb", buffering=0) as file:
+                self._lock(file, fcntl.LOCK_SH)
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the folder, so that no other process writes to it; released however we end.
@@ -43,25 +57,26 @@ class RunFolder:
         Raises:
             SpecError: Another process holds it, or it is not a run's folder.
         """
-        foreign = self.path.is_dir() and any(self.path.iterdir())
-        if self.path.is_file() or (foreign and not (self.path / _LOCK).exists()):
-            raise SpecError(
-                f"Expected a new or empty folder, or a run. Received: folder={str(self.path)!r}"
-            )
+        self.require_free()
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / _LOCK).open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                lock.seek(0)
-                raise SpecError(
-                    f"Expected a run that no other process works on; process {lock.read()} does. "
-                    f"Received: folder={str(self.path)!r}"
-                ) from error
-            lock.truncate(0)
-            lock.write(f"{os.getpid()} ({command_line()})")
-            lock.flush()
+        with (self.path / _LOCK).open("a+b", buffering=0) as file:
+            self._lock(file, fcntl.LOCK_EX)
+            with named_in_errors(self.path / _LOCK):
+                file.truncate(0)
+                file.write(f"{os.getpid()} ({command_line()})".encode())
             yield
+
+    def _lock(self, file: FileIO, kind: int) -> None:
+        """Lock the file as long as it is open; a process that dies leaves no lock behind."""
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().decode(errors="replace")
+            raise SpecError(
+                f"Expected a run that no other process works on; process {holder} does. "
+                f"Received: folder={str(self.path)!r}"
+            ) from error
 
     def has_record(self) -> bool:
         """Return whether a run was begun here."""
@@ -108,7 +123,7 @@ class RunFolder:
         found: list[float] = []
         for path in sorted((self.path / _LOSSES).glob("epoch-*.json")):
             try:
-                found += _Losses.validate_json(path.read_bytes())
+                found += _Losses.validate_json(read_bounded(path, LARGEST_JSON))
             except ValidationError as error:
                 raise SpecError(f"Expected a list of losses. Received: {str(path)!r}") from error
         return found

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Self
 
@@ -42,3 +43,14 @@ class Signals:
         self.received = number
         for caught in set(CAUGHT).difference(self._ignore):
             signal.signal(caught, signal.SIG_DFL)
+
+
+@contextmanager
+def blocked() -> Iterator[None]:
+    """Block both signals; processes that start meanwhile begin with them blocked."""
+    resource_tracker.ensure_running()  # now, since starting it unblocks signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -90,6 +90,9 @@ def train(
     """
     require_word("seed", seed)
     require_backend(backend)
+    ours = RunFolder(out, previous_checkpoint=previous_checkpoint)
+    # First of all: to look at every picture takes long.
+    processes.together(lambda: ours.require_free() if processes.leads else None)
     opened = processes.together(lambda: open_dataset(recipe, data, watch_check))
     with closing(opened) as dataset:
         wanted = Record(
@@ -102,7 +105,6 @@ def train(
             labels=tuple(dataset.validation_labels.tolist()),
         )
         processes.together(lambda: _require_batches(recipe, dataset, processes))
-        ours = RunFolder(out, previous_checkpoint=previous_checkpoint)
         folder = ours if processes.part == WHOLE else SharedFolder(ours, processes)
         record = processes.together(lambda: _recorded(folder, wanted, resume))
         if record.status in ("complete", "diverged"):

@@ -2,14 +2,15 @@
 
 import multiprocessing
 import os
-import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
+from antiparallel.benchmarks.signals import blocked
 from antiparallel.spec import SpecError
 
 Shared = TypeVar("Shared")
@@ -35,6 +36,7 @@ class Workers(Generic[Shared]):
         self.count = count
         self._shared = shared
         self._pool: ProcessPoolExecutor | None = None
+        self._others: set[BaseProcess] = set()
 
     def map(
         self, work: Callable[[Shared, Task], Result], tasks: Iterable[Task]
@@ -51,13 +53,17 @@ class Workers(Generic[Shared]):
         waiting: deque[Future[Result]] = deque()
         try:
             for task in tasks:
-                waiting.append(self._started().submit(_run, work, task))
+                pool = self._started()
+                with blocked():  # it may start a process
+                    waiting.append(pool.submit(_run, work, task))
                 if len(waiting) > _AHEAD * self.count:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool as error:
             self._pool = None
+            for process in set(multiprocessing.active_children()) - self._others:
+                process.kill()  # the pool sends SIGTERM, to which they are deaf, and waits
             raise RuntimeError("A worker that decodes pictures was killed") from error
         finally:  # also when nobody wants the rest
             for future in waiting:
@@ -71,6 +77,7 @@ class Workers(Generic[Shared]):
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
+            self._others = set(multiprocessing.active_children())
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.count, context, _begin, (self._shared,))
         return self._pool
@@ -84,10 +91,13 @@ def _run(work: Callable[[Any, Task], Result], task: Task) -> Result:
 
 
 def _begin(shared: Any) -> None:
-    """Leave Ctrl-C to the process that trains, and end when it does, however that comes."""
+    """End when the process that trains does, however that comes.
+
+    SIGINT and SIGTERM are blocked here: terminals and schedulers send them to all processes, but
+    the one that trains needs its pictures until it has saved.
+    """
     global _shared
     _shared = shared
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent: Any = multiprocessing.parent_process()
 
     def follow() -> None:

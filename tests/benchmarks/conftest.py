@@ -168,10 +168,13 @@ def result() -> Callable[[Path], tuple[str, bytes]]:
 
 @pytest.fixture
 def command(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Start the ``antiparallel`` command in an empty folder, as a process of its own."""
+    """Start the ``antiparallel`` command in an empty folder, as a process of its own.
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        program = "from antiparallel.benchmarks.cli import main; main()"
+    ``after`` is Python that runs before it, in the same process.
+    """
+
+    def start(*arguments: str, after: str = "pass") -> subprocess.Popen[str]:
+        program = f"{after}; from antiparallel.benchmarks.cli import main; main()"
         return subprocess.Popen(
             [sys.executable, "-c", program, *arguments],
             cwd=tmp_path,

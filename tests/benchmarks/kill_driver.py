@@ -1,8 +1,6 @@
 """Runs one recipe in processes that die or fail at given moments, and resumes it.
 
-Used as ``python kill_driver.py ORDER_JSON``, the order being a dictionary: ``folder``, ``recipe``,
-``backend``, ``runs`` (moments, by the name of the run), and for pictures ``data`` and ``workers``
-(by the name of the run). A moment is
+Tests call ``drive``, which starts this file as a process. A moment is
 
 - ``["update", n]``: SIGKILL before update number n of that process;
 - ``["write", n]``: SIGKILL before its n-th step of writing: half a file, a file's or folder's sync,
@@ -10,9 +8,8 @@ Used as ``python kill_driver.py ORDER_JSON``, the order being a dictionary: ``fo
 - ``["full", n]``: a disk that takes no file of more than n bytes;
 - ``["state", n]``: no memory for writing its n-th checkpoint.
 
-After the last moment a process finishes the run. Prints how each process ended, by the run's name:
-the signal, or the exit code that the command would give. Processes are forked before a framework
-has computed anything, and whatever they leave behind must end by itself.
+After the last moment a process finishes the run. Processes are forked before a framework has
+computed anything, and whatever they leave behind must end by itself.
 """
 
 import ctypes
@@ -21,7 +18,9 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -60,6 +59,44 @@ class Counter:
             return function(*args, **kwargs)
 
         setattr(owner, name, called)
+
+
+def drive(
+    folder: Path,
+    recipe: Recipe,
+    runs: dict[str, list[tuple[str, int]]],
+    backend: str = "torch",
+    **pictures: Any,
+) -> tuple[dict[str, list[int]], str]:
+    """Run the recipe several times, each with moments of its own.
+
+    Args:
+        folder: Where the runs' folders are made.
+        recipe: The recipe.
+        runs: The moments, by the name of the run.
+        backend: The backend.
+        pictures: ``data``, the data set's folder, and ``workers``, by the name of the run.
+
+    Returns:
+        How each process ended, by the run's name: the signal, or the exit code that the command
+        would give. And what the processes had to say.
+    """
+    order = {
+        "folder": str(folder),
+        "recipe": recipe.model_dump(),
+        "backend": backend,
+        "runs": runs,
+        **pictures,
+    }
+    answer = subprocess.run(
+        [sys.executable, __file__, json.dumps(order)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert "Traceback" not in answer.stderr, answer.stderr
+    return json.loads(answer.stdout), answer.stderr
 
 
 def die() -> None:
@@ -112,8 +149,11 @@ def in_a_process(order: dict[str, Any], name: str, kind: str, moment: int) -> in
                 stop=prepare(kind, moment),
             )
         except OSError as error:
-            print(error, file=sys.stderr)
+            print(error, file=sys.stderr, flush=True)
             os._exit(UNWRITABLE)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     signal.alarm(PATIENCE)

@@ -1,18 +1,16 @@
 """A run that is killed, with SIGKILL and at any moment, ends as if it had never stopped."""
 
-import json
 import os
 import random
 import signal
 import struct
 import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
+from kill_driver import drive
 from tensorboardX.proto.event_pb2 import Event
 
 from antiparallel.benchmarks.recipes import Recipe
@@ -22,27 +20,7 @@ from antiparallel.benchmarks.stepper import engine_of
 Result = Callable[[Path], tuple[str, bytes]]
 Command = Callable[..., subprocess.Popen[str]]
 SIZE = ["--set", "epochs=2", "--set", "depth=3", "--set", "width=4", "--set", "checkpoint_every=5"]
-
-
-def drive(
-    folder: Path,
-    recipe: Recipe,
-    runs: dict[str, list[tuple[str, int]]],
-    backend: str = "torch",
-    **pictures: Any,
-) -> dict[str, list[int]]:
-    """Return how each process ended, by the run's name: signal or exit code, 0 if at its end."""
-    driver = Path(__file__).with_name("kill_driver.py")
-    order = {"folder": str(folder), "recipe": recipe.model_dump(), "backend": backend}
-    answer = subprocess.run(
-        [sys.executable, driver, json.dumps(order | {"runs": runs} | pictures)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert answer.returncode == 0, answer.stderr
-    assert "Traceback" not in answer.stderr
-    return json.loads(answer.stdout)
+LONG = ["--set", "epochs=500"]
 
 
 def events(folder: Path) -> list[Event]:
@@ -78,7 +56,7 @@ def test_killed_at_seeded_moments_a_run_ends_bit_for_bit_as_if_never_killed(
     moments = [("update", chance.randrange(4)) for _ in range(updates)]
     moments += [("write", chance.randrange(1, 25)) for _ in range(writes)]
     chance.shuffle(moments)
-    ends = drive(tmp_path, recipe, {"killed": moments, "whole": []}, backend)
+    ends, _ = drive(tmp_path, recipe, {"killed": moments, "whole": []}, backend)
     assert ends["killed"].count(signal.SIGKILL) > len(moments) / 2
     assert ends["killed"][-1] == 0
     assert ends["whole"] == [0]
@@ -91,7 +69,7 @@ def test_killed_before_each_step_of_a_save_a_run_ends_as_if_never_killed(
 ):
     recipe = tiny("ss-lastbp", epochs=1, checkpoint_every=3)
     moments = {str(step): [("write", step)] for step in range(50)}
-    ends = drive(tmp_path, recipe, {**moments, "whole": []})
+    ends, _ = drive(tmp_path, recipe, {**moments, "whole": []})
     killed = [name for name in moments if ends[name] == [signal.SIGKILL, 0]]
     assert len(killed) > 30
     assert len(killed) < len(moments)  # so that every step of the run was among them
@@ -115,9 +93,9 @@ def test_events_of_a_killed_run_are_those_of_a_run_that_was_not(
     assert tags["angle/conv1"] == pytest.approx(last.diagnostics["conv1"].angle, rel=1e-7)
 
 
-def begin(command: Command, folder: Path) -> subprocess.Popen[str]:
+def begin(command: Command, folder: Path, more: Sequence[str] = ()) -> subprocess.Popen[str]:
     """Start ``antiparallel train`` and return when it has committed a checkpoint."""
-    process = command("train", "digits/convnet-fa", "--resume", "--out", folder.name, *SIZE)
+    process = command("train", "digits/convnet-fa", "--resume", "--out", folder.name, *SIZE, *more)
     before = set((folder / "checkpoints").glob("update-*"))
     while set((folder / "checkpoints").glob("update-*")) <= before and process.poll() is None:
         time.sleep(0.01)
@@ -149,3 +127,22 @@ def test_a_signal_saves_the_run_and_the_exit_code_says_so(
     assert process.returncode == 128 + number
     assert "Stopped and saved" in complaint
     assert RunFolder(tmp_path / "run").read_record().status == "stopped"
+
+
+def test_a_second_process_is_refused_at_once_and_a_dead_ones_lock_is_recovered(
+    tmp_path: Path, command: Command
+):
+    holder = begin(command, tmp_path / "run", LONG)
+    holder.send_signal(signal.SIGSTOP)  # it may sleep as long as it likes
+    # Refused before anything is looked at that takes time: these pictures are not there.
+    process = command("train", "digits/convnet-fa", "--out", "run", "--data", "missing")
+    _, complaint = process.communicate()
+    assert process.returncode == 2
+    assert f"process {holder.pid} (-c train digits/convnet-fa --resume --out run" in complaint
+    assert complaint.endswith("Received: folder='run'\n")
+    holder.kill()
+    holder.communicate()
+    lock = tmp_path / "run" / "lock"
+    assert lock.read_text().startswith(f"{holder.pid} ")
+    with RunFolder(tmp_path / "run").held():
+        assert lock.read_text().startswith(f"{os.getpid()} ")

@@ -143,8 +143,11 @@ def test_workers_end_with_the_process_that_they_work_for(
     assert all(map(gone, workers))
 
 
-def test_a_worker_that_is_killed_is_an_error_and_no_hang(tmp_path: Path, shared_tree: Path):
-    then = "import os; [os.kill(number, 9) for number in workers]; list(batches)"
+@pytest.mark.parametrize("which", ["[:]", "[:1]"])
+def test_a_worker_that_is_killed_is_an_error_and_no_hang(
+    tmp_path: Path, shared_tree: Path, which: str
+):
+    then = f"import os; [os.kill(n, 9) for n in list(workers){which}]; list(batches)"
     process, _ = begin(tmp_path, shared_tree, then)
     _, complaint = process.communicate(timeout=60)
     assert process.returncode == 1
