@@ -7,14 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from antiparallel.benchmarks.data.batches import WHOLE, Batch, Part
 from antiparallel.benchmarks.data.layouts import find_splits
 from antiparallel.benchmarks.data.order import order
-from antiparallel.benchmarks.data.pictures import PictureError
 from antiparallel.benchmarks.data.splits import (
-    Split,
     Splits,
     Watch,
     unwatched,
@@ -22,7 +19,6 @@ from antiparallel.benchmarks.data.splits import (
 )
 from antiparallel.benchmarks.data.transforms import Pixels, Preprocessing
 from antiparallel.benchmarks.data.workers import Workers
-from antiparallel.spec import SpecError
 
 MEAN = (123.675, 116.28, 103.53)
 DEVIATION = (58.395, 57.12, 57.375)
@@ -113,6 +109,7 @@ class Images:
             "train": f"{self.train_size} pictures",
             "validation": f"{len(self._splits.validation.names)} pictures",
             "fingerprint": self._splits.fingerprint(),
+            **({"cache": self._splits.cache} if self._splits.cache else {}),
             **({"skipped": "; ".join(skipped)} if skipped else {}),
         }
 
@@ -170,7 +167,7 @@ def _training_pictures(material: _Material, indices: NDArray[np.int64], shown: _
     split, preprocessing = material.splits.train, material.preprocessing
     found = [
         preprocessing.training(
-            _decoded(split, index), seed=shown.seed, epoch=shown.epoch, index=index
+            split.picture(index), seed=shown.seed, epoch=shown.epoch, index=index
         )
         for index in indices.tolist()
     ]
@@ -179,18 +176,8 @@ def _training_pictures(material: _Material, indices: NDArray[np.int64], shown: _
 
 def _validation_pictures(material: _Material, indices: NDArray[np.int64]) -> Pixels:
     split, preprocessing = material.splits.validation, material.preprocessing
-    found = [preprocessing.validation(_decoded(split, index)) for index in indices.tolist()]
+    found = [preprocessing.validation(split.picture(index)) for index in indices.tolist()]
     return _stacked(found, preprocessing)
-
-
-def _decoded(split: Split, index: int) -> Image.Image:
-    try:
-        return split.picture(index)
-    except (PictureError, OSError) as error:
-        raise SpecError(
-            f"Expected a picture that can be decoded ({error}). "
-            f"Received: {split.root.name}/{split.names[index]}"
-        ) from error
 
 
 def _stacked(pictures: list[Pixels], preprocessing: Preprocessing) -> Pixels:
