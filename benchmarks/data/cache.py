@@ -61,7 +61,7 @@ class _Sealed(BaseModel):
             if found.checksum != found.digest():
                 raise ValueError("another checksum than its own")
         except FileNotFoundError as error:
-            raise _unlike("a file is missing", path) from error
+            raise _unlike("missing; the command that began it goes on", path) from error
         except ValidationError as error:
             first = error.errors()[0]
             raise _unlike(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", path) from error
@@ -245,7 +245,4 @@ def _pixels(root: Path, part: str, number: int) -> Path:
 
 
 def _unlike(reason: str, path: Path) -> SpecError:
-    return SpecError(
-        f"Expected a whole cache; the command that began it goes on ({reason}). "
-        f"Received: {path.name}"
-    )
+    return SpecError(f"Expected a whole cache ({reason}). Received: {path.name}")

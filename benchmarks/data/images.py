@@ -1,7 +1,10 @@
 """A data set of pictures on disk."""
 
+import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +26,9 @@ from antiparallel.benchmarks.data.workers import Workers
 MEAN = (123.675, 116.28, 103.53)
 DEVIATION = (58.395, 57.12, 57.375)
 """ImageNet's, of red, green and blue, in 0 to 255; the customary ones, for all photographs."""
+
+
+_PIECE = 32  # pictures that a worker makes ready in one go, at most
 
 
 class _Material(NamedTuple):
@@ -53,7 +59,9 @@ class Images:
 
     def __init__(self, splits: Splits, preprocessing: Preprocessing, workers: int) -> None:
         self._splits = splits
-        self._workers = Workers(workers, _Material(splits, preprocessing))
+        self._shape = (preprocessing.size, preprocessing.size, 3)
+        largest = _PIECE * math.prod(self._shape)
+        self._workers = Workers(workers, _Material(splits, preprocessing), largest)
 
     @property
     def classes(self) -> int:
@@ -124,19 +132,24 @@ class Images:
         labels: NDArray[np.int64],
     ) -> Iterator[Batch]:
         """Yield batches, each of which all workers share."""
-        kept: list[tuple[NDArray[np.int64], int]] = []
+        kept: deque[tuple[NDArray[np.int64], int]] = deque()
 
         def tasks() -> Iterator[NDArray[np.int64]]:
             for indices in chosen:
-                pieces = np.array_split(indices, max(1, min(self._workers.count, len(indices))))
-                kept.append((indices, len(pieces)))
-                yield from pieces
+                parts = max(min(self._workers.count, len(indices)), -(-len(indices) // _PIECE), 1)
+                kept.append((indices, parts))
+                yield from np.array_split(indices, parts)
 
-        results = self._workers.map(work, tasks())
-        for first in results:
-            indices, pieces = kept.pop(0)
-            parts = [first, *(next(results) for _ in range(pieces - 1))]
-            yield Batch(parts[0] if len(parts) == 1 else np.concatenate(parts), labels[indices])
+        found = self._workers.arrays(work, tasks())
+        for first in found:
+            indices, parts = kept.popleft()
+            images = np.empty((len(indices), *self._shape), np.uint8)
+            done = len(first)
+            images[:done] = first
+            for piece in islice(found, parts - 1):
+                images[done : done + len(piece)] = piece
+                done += len(piece)
+            yield Batch(images, labels[indices])
 
 
 def open_images(
