@@ -39,6 +39,11 @@ class Signals:
         """Return whether a signal arrived."""
         return self.received is not None
 
+    def exit(self) -> None:
+        """End the process if a signal arrived, with the shell's exit code for it."""
+        if self.received is not None:
+            raise SystemExit(128 + self.received)
+
     def _receive(self, number: int, _: FrameType | None) -> None:
         self.received = number
         for caught in set(CAUGHT).difference(self._ignore):

@@ -1,7 +1,7 @@
 """What the command prints: tables, verdicts, progress bars."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from antiparallel.benchmarks.compare import Comparison as RunComparison
+from antiparallel.benchmarks.data.splits import Watch
 from antiparallel.benchmarks.loop import Progress as RunProgress
 from antiparallel.benchmarks.record import Record
 from antiparallel.benchmarks.report.comparison import Comparison
@@ -37,6 +38,7 @@ from antiparallel.benchmarks.report.words import (
 )
 from antiparallel.benchmarks.reproduce import Finished, Job, Told
 from antiparallel.benchmarks.search import Tried
+from antiparallel.benchmarks.signals import Signals
 
 console = Console()
 errors = Console(stderr=True)
@@ -299,16 +301,22 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed * batch_size:.0f} pictures/s")
 
 
-def check_bar(progress: Progress) -> Callable[[int, int], None]:
-    """Return what shows the check of the pictures, if it takes longer than a second."""
+def pictures_bar(bars: Progress, name: str, signals: Signals | None = None) -> Watch:
+    """Return what shows work on pictures, if it takes longer than a second.
+
+    Args:
+        bars: Where it is shown.
+        name: What the work is.
+        signals: One of them ends the process, where nothing is left to be saved.
+    """
     began = time.monotonic()
-    task = progress.add_task(
-        "checking pictures", total=None, batch_size=1, remark="", visible=False
-    )
+    task = bars.add_task(name, total=None, batch_size=1, remark="", visible=False)
 
     def watch(done: int, total: int) -> None:
         visible = done < total and time.monotonic() - began > 1
-        progress.update(task, completed=done, total=total, visible=visible)
+        bars.update(task, completed=done, total=total, visible=visible)
+        if signals is not None:
+            signals.exit()
 
     return watch
 

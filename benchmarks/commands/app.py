@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.text import Text
 
+from antiparallel.benchmarks.commands.cache import cache
 from antiparallel.benchmarks.commands.compare import compare
 from antiparallel.benchmarks.commands.conformance import conformance
 from antiparallel.benchmarks.commands.options import UNWRITABLE
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (reproduce, train, search_lr, report, compare, conformance, recipes):
+for command in (reproduce, train, search_lr, report, compare, cache, conformance, recipes):
     app.command()(command)
 
 

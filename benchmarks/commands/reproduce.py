@@ -27,8 +27,8 @@ from antiparallel.benchmarks.reproduce import plan, run_jobs
 from antiparallel.benchmarks.signals import Signals
 from antiparallel.benchmarks.terminal import (
     Bars,
-    check_bar,
     console,
+    pictures_bar,
     print_written,
     progress_bars,
 )
@@ -86,7 +86,7 @@ def reproduce(
             data=data_from(data, workers, skip_bad_images),
             overrides=parse_overrides(settings or []),
             previous_checkpoint=previous_checkpoint,
-            watch_check=check_bar(progress),
+            watch_check=pictures_bar(progress, "checking pictures"),
         )
     with Signals().caught() as signals, progress_bars() as progress:
         bars = Bars(progress, jobs)

@@ -28,9 +28,9 @@ from antiparallel.benchmarks.signals import Signals
 from antiparallel.benchmarks.stepper import engine_of, join
 from antiparallel.benchmarks.terminal import (
     RunBar,
-    check_bar,
     console,
     errors,
+    pictures_bar,
     print_written,
     progress_bars,
     summary_line,
@@ -86,13 +86,6 @@ def train(
     with Signals().caught() as signals, joined as processes:
         console.quiet = errors.quiet = not processes.leads
         with progress_bars() as progress:
-            check = check_bar(progress)
-
-            def watch_check(done: int, total: int) -> None:
-                check(done, total)
-                if signals.received is not None:  # nothing is begun, so nothing is to be saved
-                    raise typer.Exit(128 + signals.received)
-
             record = train_recipe(
                 resolved,
                 seed=seed,
@@ -104,7 +97,7 @@ def train(
                 previous_checkpoint=previous_checkpoint,
                 stop=signals,
                 watch=RunBar(progress, f"{recipe} seed {seed}", resolved.batch_size).show,
-                watch_check=watch_check,
+                watch_check=pictures_bar(progress, "checking pictures", signals),
                 processes=processes,
             )
         console.print(summary_line(record), highlight=False)

@@ -1,20 +1,20 @@
 """A data set of pictures on disk."""
 
+import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from antiparallel.benchmarks.data.batches import WHOLE, Batch, Part
 from antiparallel.benchmarks.data.layouts import find_splits
 from antiparallel.benchmarks.data.order import order
-from antiparallel.benchmarks.data.pictures import PictureError
 from antiparallel.benchmarks.data.splits import (
-    Split,
     Splits,
     Watch,
     unwatched,
@@ -22,11 +22,13 @@ from antiparallel.benchmarks.data.splits import (
 )
 from antiparallel.benchmarks.data.transforms import Pixels, Preprocessing
 from antiparallel.benchmarks.data.workers import Workers
-from antiparallel.spec import SpecError
 
 MEAN = (123.675, 116.28, 103.53)
 DEVIATION = (58.395, 57.12, 57.375)
 """ImageNet's, of red, green and blue, in 0 to 255; the customary ones, for all photographs."""
+
+
+_PIECE = 32  # pictures that a worker makes ready in one go, at most
 
 
 class _Material(NamedTuple):
@@ -57,7 +59,9 @@ class Images:
 
     def __init__(self, splits: Splits, preprocessing: Preprocessing, workers: int) -> None:
         self._splits = splits
-        self._workers = Workers(workers, _Material(splits, preprocessing))
+        self._shape = (preprocessing.size, preprocessing.size, 3)
+        largest = _PIECE * math.prod(self._shape)
+        self._workers = Workers(workers, _Material(splits, preprocessing), largest)
 
     @property
     def classes(self) -> int:
@@ -113,6 +117,7 @@ class Images:
             "train": f"{self.train_size} pictures",
             "validation": f"{len(self._splits.validation.names)} pictures",
             "fingerprint": self._splits.fingerprint(),
+            **({"cache": self._splits.cache} if self._splits.cache else {}),
             **({"skipped": "; ".join(skipped)} if skipped else {}),
         }
 
@@ -127,19 +132,24 @@ class Images:
         labels: NDArray[np.int64],
     ) -> Iterator[Batch]:
         """Yield batches, each of which all workers share."""
-        kept: list[tuple[NDArray[np.int64], int]] = []
+        kept: deque[tuple[NDArray[np.int64], int]] = deque()
 
         def tasks() -> Iterator[NDArray[np.int64]]:
             for indices in chosen:
-                pieces = np.array_split(indices, max(1, min(self._workers.count, len(indices))))
-                kept.append((indices, len(pieces)))
-                yield from pieces
+                parts = max(min(self._workers.count, len(indices)), -(-len(indices) // _PIECE), 1)
+                kept.append((indices, parts))
+                yield from np.array_split(indices, parts)
 
-        results = self._workers.map(work, tasks())
-        for first in results:
-            indices, pieces = kept.pop(0)
-            parts = [first, *(next(results) for _ in range(pieces - 1))]
-            yield Batch(parts[0] if len(parts) == 1 else np.concatenate(parts), labels[indices])
+        found = self._workers.arrays(work, tasks())
+        for first in found:
+            indices, parts = kept.popleft()
+            images = np.empty((len(indices), *self._shape), np.uint8)
+            done = len(first)
+            images[:done] = first
+            for piece in islice(found, parts - 1):
+                images[done : done + len(piece)] = piece
+                done += len(piece)
+            yield Batch(images, labels[indices])
 
 
 def open_images(
@@ -170,7 +180,7 @@ def _training_pictures(material: _Material, indices: NDArray[np.int64], shown: _
     split, preprocessing = material.splits.train, material.preprocessing
     found = [
         preprocessing.training(
-            _decoded(split, index), seed=shown.seed, epoch=shown.epoch, index=index
+            split.picture(index), seed=shown.seed, epoch=shown.epoch, index=index
         )
         for index in indices.tolist()
     ]
@@ -179,18 +189,8 @@ def _training_pictures(material: _Material, indices: NDArray[np.int64], shown: _
 
 def _validation_pictures(material: _Material, indices: NDArray[np.int64]) -> Pixels:
     split, preprocessing = material.splits.validation, material.preprocessing
-    found = [preprocessing.validation(_decoded(split, index)) for index in indices.tolist()]
+    found = [preprocessing.validation(split.picture(index)) for index in indices.tolist()]
     return _stacked(found, preprocessing)
-
-
-def _decoded(split: Split, index: int) -> Image.Image:
-    try:
-        return split.picture(index)
-    except (PictureError, OSError) as error:
-        raise SpecError(
-            f"Expected a picture that can be decoded ({error}). "
-            f"Received: {split.root.name}/{split.names[index]}"
-        ) from error
 
 
 def _stacked(pictures: list[Pixels], preprocessing: Preprocessing) -> Pixels:

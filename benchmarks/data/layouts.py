@@ -1,18 +1,18 @@
 """The layouts in which people have pictures."""
 
+import functools
 import os
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from antiparallel.benchmarks.data import cifar10
+from antiparallel.benchmarks.data import cache, cifar10
 from antiparallel.benchmarks.data.pictures import SUFFIXES
-from antiparallel.benchmarks.data.splits import Split, Splits, open_archive
+from antiparallel.benchmarks.data.splits import FileSplit, Split, Splits, open_archive
 from antiparallel.spec import SpecError
 
 _VALIDATION = ("val", "validation", "test")
@@ -28,15 +28,10 @@ class Cifar10Split(Split):
 
     training: bool = True
 
-    def picture(self, index: int) -> Image.Image:
-        """Return a picture in RGB."""
+    def _decoded(self, index: int) -> Image.Image:
         found = _cifar10(self.root, os.getpid())
         split = found.train if self.training else found.validation
         return Image.fromarray(split.images[int(self.names[index])])
-
-    def fault(self, index: int) -> str | None:
-        """Return None: the file was read whole."""
-        return None
 
 
 def find_splits(root: Path) -> Splits:
@@ -46,7 +41,7 @@ def find_splits(root: Path) -> Splits:
         root: A folder with ``train`` and ``val`` (or ``validation``, or ``test``), each a folder
             or a zip file with one folder of pictures a class: ImageNet's by WordNet id, or
             any other class folders, as torchvision's ``ImageFolder`` takes them. Or one with
-            ``cifar-10-batches-py``.
+            ``cifar-10-batches-py``, or a cache.
 
     Raises:
         SpecError: A split is missing or has no pictures, a class is empty, or the splits have
@@ -54,6 +49,8 @@ def find_splits(root: Path) -> Splits:
     """
     if not root.is_dir():
         raise SpecError(f"Expected a folder with train and val in it. Received: {str(root)!r}")
+    if (root / cache.INDEX).is_file():
+        return cache.read_cache(root)
     if (root / cifar10.FOLDER).is_dir():
         return _cifar10_splits(root)
     found = [_find(root, ("train",)), _find(root, _VALIDATION)]
@@ -124,14 +121,14 @@ def _pictures(path: Path) -> dict[str, list[tuple[str, int]]]:
     return classes
 
 
-def _split(path: Path, classes: dict[str, list[tuple[str, int]]]) -> Split:
+def _split(path: Path, classes: dict[str, list[tuple[str, int]]]) -> FileSplit:
     names, sizes = zip(*(file for label in sorted(classes) for file in classes[label]), strict=True)
     counts = [len(classes[label]) for label in sorted(classes)]
     labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-    return Split(path, names, labels, sizes)
+    return FileSplit(path, names, labels, sizes)
 
 
-@cache
+@functools.cache
 def _cifar10(root: Path, process: int) -> cifar10.Cifar10:
     """Read CIFAR-10 once in each process."""
     return cifar10.read_cifar10(root)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from antiparallel.benchmarks.data.pictures import decode, fault, strict
+from antiparallel.benchmarks.data.pictures import PictureError, decode, fault, strict
 from antiparallel.spec import SpecError
 
 _LARGEST = 64 * 2**20  # bytes of a picture's file; ImageNet's largest has 15.2 MB
@@ -35,16 +35,51 @@ class Split:
     """The pictures of one split.
 
     Args:
-        root: A folder or zip file with one folder a class.
-        names: Each picture's path in it.
+        root: Where they are.
+        names: Each picture's name there.
         labels: The number of each picture's class, ``(pictures,)``, int64.
-        sizes: Each file's size, in bytes.
+        sizes: Each picture's size there, in bytes.
     """
 
     root: Path
     names: tuple[str, ...]
     labels: NDArray[np.int64]
     sizes: tuple[int, ...]
+
+    def picture(self, index: int) -> Image.Image:
+        """Return a picture in RGB.
+
+        Raises:
+            SpecError: It cannot be read or decoded. Names it.
+        """
+        try:
+            return self._decoded(index)
+        except (PictureError, OSError) as error:
+            raise SpecError(
+                f"Expected a picture that can be decoded ({error}). "
+                f"Received: {self.root.name}/{self.names[index]}"
+            ) from error
+
+    def fault(self, index: int) -> str | None:
+        """Return why a picture cannot be read, or None; to be called in ``strict``.
+
+        Pictures in a file that was checked when it was opened have no fault.
+        """
+        return None
+
+    def without(self, indices: Iterable[int]) -> Self:
+        """Return the split without some of its pictures."""
+        left = np.setdiff1d(np.arange(len(self.names)), list(indices))
+        names, sizes = (tuple(old[i] for i in left) for old in (self.names, self.sizes))
+        return replace(self, names=names, labels=self.labels[left], sizes=sizes)
+
+    def _decoded(self, index: int) -> Image.Image:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class FileSplit(Split):
+    """A split with a file for every picture, in a folder or zip file with one folder a class."""
 
     def read(self, index: int) -> bytes:
         """Return a picture's file.
@@ -55,22 +90,16 @@ class Split:
         with self._opened(index) as file:
             return file.read()
 
-    def picture(self, index: int) -> Image.Image:
-        """Return a picture in RGB.
-
-        Raises:
-            OSError: Its file cannot be read.
-            PictureError: It cannot be decoded.
-        """
-        return decode(self.read(index))
-
     def fault(self, index: int) -> str | None:
-        """Return why a picture cannot be read, or None; to be called in ``strict``."""
+        """Return why a picture's file is no whole picture, or None."""
         try:
             with self._opened(index) as file:
                 return fault(file)
         except OSError as error:
             return str(error)
+
+    def _decoded(self, index: int) -> Image.Image:
+        return decode(self.read(index))
 
     def _opened(self, index: int) -> BinaryIO:
         if self.sizes[index] > _LARGEST:
@@ -83,12 +112,6 @@ class Split:
         except Exception as error:  # encrypted, damaged, packed by an unknown method
             raise OSError(f"{type(error).__name__}: {error}") from error
 
-    def without(self, indices: Iterable[int]) -> Self:
-        """Return the split without some of its pictures."""
-        left = np.setdiff1d(np.arange(len(self.names)), list(indices))
-        names, sizes = (tuple(old[i] for i in left) for old in (self.names, self.sizes))
-        return replace(self, names=names, labels=self.labels[left], sizes=sizes)
-
 
 @dataclass(frozen=True)
 class Splits:
@@ -99,12 +122,14 @@ class Splits:
         train: Training pictures, by class and name.
         validation: Validation pictures, by class and name.
         skipped: Pictures that are left out because they cannot be read, with the reason.
+        cache: What the pictures are copies of, if they come from a cache.
     """
 
     classes: tuple[str, ...]
     train: Split
     validation: Split
     skipped: tuple[str, ...] = ()
+    cache: str = ""
 
     def fingerprint(self) -> str:
         """Return a checksum of the pictures' names and sizes, in their order."""
@@ -149,7 +174,7 @@ def without_bad_pictures(splits: Splits, allowed: int, watch: Watch) -> Splits:
             f"out. Received: {shown}"
         )
     train, validation = left
-    return Splits(splits.classes, train, validation, skipped=tuple(bad))
+    return replace(splits, train=train, validation=validation, skipped=(*splits.skipped, *bad))
 
 
 def _checked(split: Split) -> Iterator[tuple[int, dict[int, str]]]:

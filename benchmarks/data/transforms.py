@@ -53,8 +53,9 @@ class Preprocessing:
             left = draws.integer(image.width - self.size)
             top = draws.integer(image.height - self.size)
             image = image.crop((left, top, left + self.size, top + self.size))
-        pixels = np.asarray(image)
-        return pixels[:, ::-1] if flip else pixels
+        if flip:  # here and not as a view, which would be slow to copy
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return np.asarray(image)
 
     def validation(self, image: Image.Image) -> Pixels:
         """Return a validation picture, ``(size, size, 3)``: its centre after resizing."""

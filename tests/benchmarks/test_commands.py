@@ -8,13 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from rich.progress import Progress
 
 from antiparallel.benchmarks import cli
+from antiparallel.benchmarks.data.splits import FileSplit
 from antiparallel.benchmarks.recipes import RECIPES
 from antiparallel.benchmarks.record import Record
 from antiparallel.benchmarks.report.results import find_records, gather
-from antiparallel.benchmarks.terminal import check_bar
+from antiparallel.benchmarks.terminal import pictures_bar
 from antiparallel.conformance.records import Record as CheckRecord
 from antiparallel.spec import SpecError
 
@@ -57,6 +59,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         (["reproduce", "digits", "--backend", "theano"], "Received: backend='theano'"),
         (["reproduce", "digits", "--set", "rule=fa"], "Received: rule"),
         (["report", "nowhere"], "Received: 'nowhere'"),
+        (["cache", "--out", "copy"], "Expected either --data DIR or --check"),
+        (["cache", "--out", "copy", "--data", "nowhere"], "Received: 'nowhere'"),
+        (["cache", "--out", "copy", "--check"], "Received: cache.json"),
         (["conformance", "--backend", "theano"], "Received: backend='theano'"),
         (["conformance", "--only", "no_such_check"], "no_such_check"),
     ],
@@ -149,7 +154,7 @@ def test_a_run_is_not_resumed_on_another_engine(
 
 def test_the_check_of_pictures_is_shown_while_it_takes_long(monkeypatch: pytest.MonkeyPatch):
     bars = Progress(disable=True)
-    watch = check_bar(bars)
+    watch = pictures_bar(bars, "checking")
     watch(1, 10)
     assert not bars.tasks[0].visible
     now = time.monotonic()
@@ -164,14 +169,46 @@ def test_a_signal_while_pictures_are_checked_ends_the_command_before_it_writes(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     write_tree(tmp_path / "pictures")
-    monkeypatch.setattr(
-        "antiparallel.benchmarks.commands.train.check_bar",
-        lambda bars: lambda done, total: signal.raise_signal(signal.SIGTERM),
-    )
+    once = iter([signal.SIGTERM])
+
+    def look(split: FileSplit, index: int) -> None:
+        for number in once:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(FileSplit, "fault", look)
     code, _, complaint = run("train", "imagenette/resnet18-ss", "--data", "pictures")
     assert code == 143
     assert "Traceback" not in complaint
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+def test_a_cache_is_written_on_after_a_signal_and_trained_from(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write_tree(tmp_path / "pictures")
+    once, decoded = iter([signal.SIGTERM]), FileSplit.picture
+
+    def picture(split: FileSplit, index: int) -> Image.Image:
+        for number in once:
+            signal.raise_signal(number)
+        return decoded(split, index)
+
+    monkeypatch.setattr(FileSplit, "picture", picture)
+    write = ("cache", "--data", "pictures", "--out", "copy", "--size", "20", "--workers", "0")
+    code, _, complaint = run(*write)
+    assert code == 143
+    assert "Stopped. The same command goes on." in complaint
+    assert len(list((tmp_path / "copy").glob("*.rgb"))) == 1
+    for command in (write, ("cache", "--out", "copy", "--check")):
+        code, output, complaint = run(*command)
+        assert (code, complaint) == (0, "")
+        assert "copy" in output
+    assert len(list((tmp_path / "copy").glob("*.rgb"))) == 2
+    small = ["--set", "epochs=1", "--set", "batch_size=6", "--set", "threads=1", "--workers", "0"]
+    code, _, _ = run("train", "cifar10/resnet18-bp", "--data", "copy", "--out", "mine", *small)
+    assert code == 0
+    record = json.loads((tmp_path / "mine" / "record.json").read_text())
+    assert record["data"]["cache"].startswith("shorter sides of 20 at most")
 
 
 def test_overrides_are_in_the_record(run: Run, tmp_path: Path):

@@ -4,6 +4,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 
 from antiparallel.benchmarks.data.batches import Batch, Part
 from antiparallel.benchmarks.data.digits import digits
-from antiparallel.benchmarks.data.images import open_images
+from antiparallel.benchmarks.data.images import Images, open_images
 from antiparallel.benchmarks.data.pictures import decode
 from antiparallel.benchmarks.data.transforms import Preprocessing
 from antiparallel.spec import SpecError
@@ -49,6 +51,31 @@ def test_beginning_in_the_middle_of_an_epoch_gives_the_same_batches(
     shared_tree: Path, workers: int
 ):
     assert same(batches(shared_tree, workers, start=2), batches(shared_tree)[2:])
+
+
+def test_epochs_that_are_shown_at_once_or_left_early_do_not_disturb_each_other(
+    shared_tree: Path,
+):
+    alone, images = open_images(shared_tree, SMALL), open_images(shared_tree, SMALL, workers=2)
+
+    def epoch(data: Images, number: int) -> Iterator[Batch]:
+        return data.train_batches(seed=0, epoch=number, start=0, stop=18, batch_size=1)
+
+    for number in range(3):
+        next(epoch(images, number))  # others are being decoded
+        pairs = zip(epoch(images, number), epoch(images, number + 1), strict=True)
+        ours = list(chain.from_iterable(pairs))
+        pairs = zip(epoch(alone, number), epoch(alone, number + 1), strict=True)
+        assert same(ours, list(chain.from_iterable(pairs)))
+    images.close()
+
+
+def test_batches_of_more_pieces_than_workers_are_whole(
+    shared_tree: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole = batches(shared_tree)
+    monkeypatch.setattr("antiparallel.benchmarks.data.images._PIECE", 1)
+    assert same(batches(shared_tree, workers=2), whole)
 
 
 def test_pictures_come_with_the_label_of_their_folder(shared_tree: Path):
@@ -157,3 +184,31 @@ def test_a_worker_that_is_killed_is_an_error_and_no_hang(
 def test_a_negative_number_of_workers_is_refused(shared_tree: Path):
     with pytest.raises(SpecError, match="Received: workers=-1"):
         open_images(shared_tree, SMALL, workers=-1)
+
+
+SLOW = """
+import time
+import numpy as np
+from antiparallel.benchmarks.data.workers import Workers
+
+def work(shared, task):
+    time.sleep(task[0])
+    return np.full(4, task[1], np.uint8)
+
+if __name__ == "__main__":
+    workers = Workers(2, None, largest=4)
+    next(workers.arrays(work, [(0, 1)] + [(0.5, 2)] * 9))
+    arrays = workers.arrays(work, [(0, 3)] * 12)
+    next(arrays)
+    time.sleep(1)  # what was left above would end now
+    print({int(value) for array in arrays for value in array})
+    workers.close()
+"""
+
+
+def test_work_that_nobody_waits_for_any_more_is_not_put_in_the_place_of_other_work(
+    tmp_path: Path,
+):
+    (tmp_path / "program.py").write_text(SLOW)
+    command = [sys.executable, tmp_path / "program.py"]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "{3}\n"
