@@ -82,6 +82,8 @@ def print_section(section: Section) -> None:
 
 
 def _print_claims(section: Section) -> None:
+    if not section.judgements:
+        return
     table = Table(
         title="Claims: each says that a sum of errors is below zero (95 % t-interval)",
         title_justify="left",

@@ -53,7 +53,7 @@ def points(judgement: Judgement) -> str:
 def judged_over(judgement: Judgement) -> str:
     """Return what a judgement's interval is over as text."""
     if judgement.pictures:
-        return f"1 ({judgement.pictures} pictures)"
+        return f"{judgement.pictures} pictures"
     return str(len(judgement.seeds))
 
 
