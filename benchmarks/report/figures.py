@@ -139,8 +139,9 @@ def _set_percent(axes: Axes, floor: float, smallest: float) -> None:
         axes.set_ylim(0, min(105, 1.05 * axes.get_ylim()[1]))
         return
     axes.set_yscale("log")
-    axes.set_ylim(floor * 0.9, 110)
-    axes.set_yticks([tick for tick in _TICKS if tick >= floor])
+    low, high = max(0.9 * floor, 0.8 * axes.dataLim.y0), min(110, 1.25 * axes.dataLim.y1)
+    axes.set_ylim(low, high)
+    axes.set_yticks([tick for tick in _TICKS if low <= tick <= high])
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
 
