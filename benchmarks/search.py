@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from antiparallel.benchmarks.data.splits import Watch as WatchCheck
+from antiparallel.benchmarks.data.splits import unwatched as unwatched_check
 from antiparallel.benchmarks.files import write_atomically
 from antiparallel.benchmarks.recipes import Recipe, override
 from antiparallel.benchmarks.record import Record, command_line, describe_machine
@@ -45,6 +47,7 @@ def plan_search(
     out: Path,
     data: Data,
     overrides: Mapping[str, str],
+    watch_check: WatchCheck = unwatched_check,
 ) -> list[Job]:
     """Return the runs of a search, seed by seed, below a folder.
 
@@ -56,6 +59,7 @@ def plan_search(
         out: The folder.
         data: Where the pictures are.
         overrides: What the command line changed in the recipe.
+        watch_check: Told of the progress of the pictures' check.
 
     Raises:
         SpecError: An argument is not allowed, or the data set is none. Nothing is written.
@@ -69,7 +73,7 @@ def plan_search(
             f"Received: rates={list(rates)}, --set lr={overrides.get('lr')}"
         )
     recipes = {rate: override(recipe, {"lr": str(rate)}) for rate in rates}
-    open_dataset(recipe, data).close()
+    open_dataset(recipe, data, watch_check).close()
     return [
         Job(
             recipe=recipes[rate],

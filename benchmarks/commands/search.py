@@ -20,7 +20,13 @@ from antiparallel.benchmarks.recipes import find_recipe, override, parse_overrid
 from antiparallel.benchmarks.reproduce import run_jobs
 from antiparallel.benchmarks.search import RATES, plan_search, tried, write_search
 from antiparallel.benchmarks.signals import Signals
-from antiparallel.benchmarks.terminal import Bars, print_search, print_written, progress_bars
+from antiparallel.benchmarks.terminal import (
+    Bars,
+    pictures_bar,
+    print_search,
+    print_written,
+    progress_bars,
+)
 from antiparallel.spec import SpecError
 
 
@@ -57,15 +63,17 @@ def search_lr(
     overrides = parse_overrides(settings or [])
     resolved = override(find_recipe(recipe), overrides)
     folder = out or Path("runs") / resolved.name / "search-lr"
-    jobs = plan_search(
-        resolved,
-        _numbers(rates),
-        backend=backend,
-        seeds=seeds,
-        out=folder,
-        data=data_from(data, workers, skip_bad_images),
-        overrides=overrides,
-    )
+    with progress_bars() as progress:
+        jobs = plan_search(
+            resolved,
+            _numbers(rates),
+            backend=backend,
+            seeds=seeds,
+            out=folder,
+            data=data_from(data, workers, skip_bad_images),
+            overrides=overrides,
+            watch_check=pictures_bar(progress, "checking pictures"),
+        )
     with Signals().caught() as signals, progress_bars() as progress:
         records = run_jobs(
             jobs,
