@@ -21,7 +21,7 @@ from antiparallel.benchmarks.commands.options import (
     installed,
 )
 from antiparallel.benchmarks.commands.report import report_on
-from antiparallel.benchmarks.processes import ALONE_HERE, find_place
+from antiparallel.benchmarks.processes import find_place
 from antiparallel.benchmarks.recipes import TIERS, parse_overrides
 from antiparallel.benchmarks.reproduce import plan, run_jobs
 from antiparallel.benchmarks.signals import Signals
@@ -73,8 +73,8 @@ def reproduce(
 
         antiparallel reproduce imagenette --data imagenette2-160 --seeds 1
     """
-    if find_place(os.environ) != ALONE_HERE:
-        raise SpecError("Expected one process, which starts others itself. Received: a launcher's")
+    if (world := find_place(os.environ).part.world) > 1:
+        raise SpecError(f"Expected one process, which starts others. Received: {world} processes")
     began = time.perf_counter()
     folder = out or Path("runs") / tier
     with progress_bars() as progress:

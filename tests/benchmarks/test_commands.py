@@ -50,6 +50,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         (["train", "digits/convnet-ss", "--set", "device=abacus"], "Received: device='abacus'"),
         (["train", "digits/convnet-ss", "--set", "batch_size=5000"], "batch_size=5000"),
         (["train", "digits/convnet-ss", "--seed", "-1"], "Received: seed=-1"),
+        (["train", "digits/convnet-ss", "--sharded"], "several devices"),
         (["reproduce", "wordnet"], "Received: tier='wordnet'"),
         (["reproduce", "imagenet"], "Expected --data DIR"),
         (["reproduce", "imagenet", "--data", "nowhere"], "Received: 'nowhere'"),
@@ -75,6 +76,14 @@ def test_a_wrong_argument_is_one_message_and_nothing_is_written(
     assert "Traceback" not in complaint
     assert not output
     assert not list(tmp_path.iterdir())
+
+
+def test_a_launcher_is_for_one_run_only(run: Run, monkeypatch: pytest.MonkeyPatch):
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    code, _, complaint = run("reproduce", "digits")
+    assert code == 2
+    assert "Received: 2 processes" in complaint
 
 
 def test_help_and_version_are_shown(run: Run):
