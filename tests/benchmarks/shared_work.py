@@ -116,8 +116,8 @@ def go_on(folder: Path, processes: Processes, stop: Callable[[], bool], **change
 def refusal(folder: Path, processes: Processes, **changes: Any) -> str:
     try:
         go_on(folder, processes, After(np.inf), **changes)
-    except SpecError as error:
-        return str(error)
+    except (SpecError, OSError) as error:
+        return f"{type(error).__name__}: {error}"
     return ""
 
 
@@ -143,6 +143,8 @@ def work(rank: int, ports: tuple[int, int], folder: Path) -> None:
             go_on(runs / f"parts-{way}", processes, stop)
             go_on(runs / f"parts-{way}", processes, After(np.inf))
             save(told / "other", {"text": refusal(runs / f"whole-{way}", processes, lr=1.0)})
+            below = runs / f"whole-{way}" / "record.json" / "below"
+            save(told / "unwritable", {"text": refusal(below, processes)})
             pytorch.build_model = without_normalisation
             for rule in RULES:
                 save(told / rule, learn(recipe(rule), processes))

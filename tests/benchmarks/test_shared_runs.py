@@ -200,12 +200,14 @@ def test_a_run_goes_on_with_any_number_of_processes(
 
 @both_ways
 def test_a_refusal_is_everybodys_and_makes_no_folder(found: Path, way: str):
-    uneven = [told(found, way, "refused", rank)["text"] for rank in range(2)]
-    assert "Received: batch_size=201" in uneven[0]
-    other = [told(found, way, "other", rank)["text"] for rank in range(2)]
-    assert "lr 0.05, not 1.0" in other[0]
-    for one, another in (uneven, other):
-        assert one == another
+    for name, message in (
+        ("refused", "Received: batch_size=201"),
+        ("other", "lr 0.05, not 1.0"),
+        ("unwritable", "record.json/below"),
+    ):
+        texts = [told(found, way, name, rank)["text"].partition(": ") for rank in range(2)]
+        assert message in texts[0][2]
+        assert texts[0][2] == texts[1][2]
     assert not list(found.glob("rank*/*/uneven"))
 
 
