@@ -3,13 +3,17 @@
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from antiparallel.benchmarks.checkpoint import Checkpoint
 from antiparallel.benchmarks.compare import compare_runs
 from antiparallel.benchmarks.recipes import RECIPES, override
 from antiparallel.benchmarks.record import Record
 from antiparallel.benchmarks.reproduce import plan, run_jobs
+from antiparallel.benchmarks.run_folder import RunFolder
 from antiparallel.benchmarks.signals import Signals
 from antiparallel.benchmarks.train import NO_DATA, never, train
 from antiparallel.spec import SpecError
@@ -140,3 +144,30 @@ def test_a_comparison_names_the_damage(tmp_path: Path):
         flip(begin(tmp_path / name, "torch", updates=7) / "state.safetensors")
     with pytest.raises(SpecError, match=r"update-000000007/state\.safetensors: differs"):
         compare_runs(tmp_path / "one", tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("lie", "fault"),
+    [
+        ({"updates": 10**12}, "position"),
+        ({"step": 5, "losses": (1.0,) * 5}, "position"),
+        ({"epoch": 10**6}, "position"),
+        ({"history": ()}, "position"),
+        ({}, "weight"),
+    ],
+)
+def test_a_whole_checkpoint_that_cannot_be_this_runs_is_refused(
+    tmp_path: Path, train_linear: Callable[..., Record], lie: dict[str, Any], fault: str
+):
+    asked = iter(range(9))
+    train_linear(tmp_path / "run", stop=lambda: next(asked, None) is None)
+    folder = RunFolder(tmp_path / "run")
+    checkpoint = folder.load()
+    assert checkpoint is not None
+    assert checkpoint.position.epoch == 1
+    state = checkpoint.state if lie else checkpoint.state | {"weight": np.zeros((10, 63))}
+    folder.save(Checkpoint(checkpoint.position.model_copy(update=lie), state))
+    record = (tmp_path / "run" / "record.json").read_bytes()
+    with pytest.raises(SpecError, match=f"Expected a checkpoint of .*Received: another {fault}"):
+        train_linear(tmp_path / "run")
+    assert (tmp_path / "run" / "record.json").read_bytes() == record
