@@ -146,6 +146,8 @@ def open_dataset(recipe: Recipe, data: Data, watch_check: WatchCheck = unwatched
 
 def _require_batches(recipe: Recipe, dataset: Dataset, processes: Processes) -> None:
     size, devices = recipe.batch_size, processes.devices
+    pictures = json.dumps(dataset.describe()).encode()
+    everybodys = processes.gather(pictures)  # first, so that no process refuses while others ask
     if size > dataset.train_size:
         raise SpecError(f"Expected batch_size <= {dataset.train_size}. Received: batch_size={size}")
     if size % devices:
@@ -153,8 +155,7 @@ def _require_batches(recipe: Recipe, dataset: Dataset, processes: Processes) -> 
             f"Expected a batch_size that {devices} devices can share evenly. "
             f"Received: batch_size={size}"
         )
-    pictures = json.dumps(dataset.describe()).encode()
-    if any(others != pictures for others in processes.gather(pictures)):
+    if any(others != pictures for others in everybodys):
         raise SpecError(
             "Expected the same pictures in every process. "
             f"Received: {pictures.decode()} in process {processes.part.rank}"

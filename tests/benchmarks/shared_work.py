@@ -136,6 +136,9 @@ def work(rank: int, ports: tuple[int, int], folder: Path) -> None:
             save(told / "normalised", learn(recipe("ss"), processes))
             save(told / "odd", evaluate(7, processes))
             save(told / "refused", {"text": refusal(told / "uneven", processes, batch_size=201)})
+            # What only one process refuses: its batch is larger than the data set.
+            apart = refusal(told / "uneven", processes, batch_size=(200, 5000)[rank])
+            save(told / "apart", {"text": apart})
             runs = folder / "runs"
             go_on(runs / f"whole-{way}", processes, After(np.inf))
             # Only the second process is asked to stop, after the third update.
