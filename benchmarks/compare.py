@@ -223,7 +223,9 @@ def _losses(one: NDArray[np.float64], other: NDArray[np.float64]) -> Losses | No
     updates = min(len(one), len(other))
     if not updates:
         return None
-    relative = np.abs(other[:updates] - one[:updates]) / one[:updates]
+    apart = np.abs(other[:updates] - one[:updates])
+    with np.errstate(divide="ignore"):  # a loss may be 0
+        relative = np.divide(apart, one[:updates], out=np.zeros(updates), where=apart > 0)
     parted, by_percent = (
         next(iter(np.flatnonzero(relative > limit).tolist()), None) for limit in (0, 0.01)
     )

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
-from math import comb
+from math import comb, inf
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,16 @@ def test_the_first_update_whose_losses_differ_is_found(make: Make):
     assert other is not None
     assert (other.parted, other.parted_by_percent) == (1, 3)
     assert other.largest == 0.5
+
+
+def test_losses_of_zero_are_compared_too(make: Make):
+    run = make("a", updates=(1.0, 0.0, 0.0))
+    same = compare_runs(run, make("b", updates=(1.0, 0.0, 0.0))).losses
+    assert same is not None
+    assert (same.parted, same.largest) == (None, 0)
+    other = compare_runs(run, make("c", updates=(1.0, 0.0, 1e-9))).losses
+    assert other is not None
+    assert (other.parted, other.parted_by_percent, other.largest) == (2, 2, inf)
 
 
 def test_runs_that_kept_no_losses_are_compared_without(make: Make):
