@@ -38,13 +38,14 @@ def find_place(environment: Mapping[str, str]) -> Place:
     """Return this process's place, from the environment that torchrun or srun made for it.
 
     A batch script has ``SLURM_NTASKS`` too, though it is but one process: only within a step,
-    which ``srun`` begins, does SLURM say how many tasks the step has.
+    which ``srun`` begins, does SLURM say how many tasks the step has. A step of one task, as an
+    interactive shell is, is no launcher.
 
     Raises:
         SpecError: The environment is incomplete, or it is none that a launcher makes.
     """
     names = {"rank": "RANK", "world": "WORLD_SIZE", "local": "LOCAL_RANK"}
-    if "RANK" not in environment and "SLURM_STEP_NUM_TASKS" in environment:
+    if "RANK" not in environment and environment.get("SLURM_STEP_NUM_TASKS", "1") != "1":
         names = {
             "rank": "SLURM_PROCID",
             "world": "SLURM_STEP_NUM_TASKS",
@@ -63,8 +64,10 @@ def find_place(environment: Mapping[str, str]) -> Place:
         environment.get("SLURM_STEP_NODELIST", "localhost")
     )
     job = int(environment.get("SLURM_JOB_ID", "0")) % 10000
-    port = int(environment.get("MASTER_PORT") or _FIRST_PORT + job)
-    return Place(part, int(found["local"]), address, port)
+    port = environment.get("MASTER_PORT") or str(_FIRST_PORT + job)
+    if not port.isdecimal():
+        raise SpecError(f"Expected a port's number. Received: MASTER_PORT={port!r}")
+    return Place(part, int(found["local"]), address, int(port))
 
 
 def _first_node(nodes: str) -> str:

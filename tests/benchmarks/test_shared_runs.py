@@ -30,6 +30,7 @@ from antiparallel.spec import SpecError
 Result = Callable[[Path], tuple[str, bytes]]
 Command = Callable[..., subprocess.Popen[str]]
 State = dict[str, np.ndarray]
+LONG = ("--set", "epochs=10000", "--set", "checkpoint_every=2")
 
 # The longest sums are those of a weight's gradient, over all pixels of a batch. Two processes add
 # them up in another order than one, in each of four layers and of the updates.
@@ -202,6 +203,7 @@ def test_a_run_goes_on_with_any_number_of_processes(
 def test_a_refusal_is_everybodys_and_makes_no_folder(found: Path, way: str):
     for name, message in (
         ("refused", "Received: batch_size=201"),
+        ("apart", "Received: batch_size=5000"),
         ("other", "lr 0.05, not 1.0"),
         ("unwritable", "record.json/below"),
     ):
@@ -218,11 +220,7 @@ def test_a_signal_to_one_process_of_the_command_ends_all_and_the_run_goes_on(
     shared = ["train", "digits/convnet-fa", "--seed", str(SEED), "--devices", "2", *settings]
     arguments = [*shared, "--out", "run", "--resume"]
     process = command(*arguments)
-    while not list((tmp_path / "run").glob("checkpoints/update-*")) and process.poll() is None:
-        time.sleep(0.01)
-    leader = int((tmp_path / "run" / "lock").read_text().split()[0])
-    assert leader != process.pid
-    os.kill(leader, signal.SIGTERM)
+    os.kill(leader(process, tmp_path / "run"), signal.SIGTERM)
     _, complaint = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
     assert complaint.count("Stopped and saved") == 1
@@ -234,6 +232,27 @@ def test_a_signal_to_one_process_of_the_command_ends_all_and_the_run_goes_on(
     assert result(tmp_path / "run") == result(found / "runs" / "whole-replicated")
     session = RunFolder(tmp_path / "run").read_record().sessions[0]
     assert session.command.startswith("antiparallel train digits/convnet-fa")
+
+
+def leader(process: subprocess.Popen[str], folder: Path) -> int:
+    """Return the number of the process that holds a run's folder, after its first checkpoint."""
+    while not list(folder.glob("checkpoints/update-*")) and process.poll() is None:
+        time.sleep(0.01)
+    found = int((folder / "lock").read_text().split()[0])
+    assert found != process.pid
+    return found
+
+
+def test_a_process_of_the_command_that_is_killed_ends_all_as_a_shell_would_say_it(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+):
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    process = command("train", "digits/convnet-fa", "--devices", "2", *LONG, "--out", "run")
+    os.kill(leader(process, tmp_path / "run"), signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == 128 + signal.SIGKILL
+    assert not list(temporary.glob("torchelastic*"))
 
 
 SLURM = {
@@ -250,6 +269,7 @@ SLURM = {
     [
         ({}, ALONE_HERE),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_LOCALID": "0"}, ALONE_HERE),
+        (SLURM | {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, ALONE_HERE),
         (SLURM, Place(Part(5, 8), 1, "rack3n07", 19567)),
         (SLURM | {"SLURM_STEP_NODELIST": "n[1,3]-ib"}, Place(Part(5, 8), 1, "n1-ib", 19567)),
         (SLURM | {"SLURM_STEP_NODELIST": "gpu-a,gpu-b"}, Place(Part(5, 8), 1, "gpu-a", 19567)),
@@ -264,7 +284,16 @@ SLURM = {
             Place(Part(3, 4), 0, "head", 29500),
         ),
     ],
-    ids=["none", "batch script", "srun", "suffix", "plain names", "given", "torchrun within"],
+    ids=[
+        "none",
+        "batch script",
+        "shell",
+        "srun",
+        "suffix",
+        "plain names",
+        "given",
+        "torchrun within",
+    ],
 )
 def test_a_process_finds_its_place_in_its_launchers_environment(
     environment: dict[str, str], place: Place
@@ -273,15 +302,18 @@ def test_a_process_finds_its_place_in_its_launchers_environment(
 
 
 @pytest.mark.parametrize(
-    "environment",
+    ("environment", "received"),
     [
-        {"RANK": "0"},
-        {"RANK": "2", "WORLD_SIZE": "2", "LOCAL_RANK": "0"},
-        {"RANK": "-1", "WORLD_SIZE": "2", "LOCAL_RANK": "0"},
+        ({"RANK": "0"}, "RANK="),
+        ({"RANK": "2", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, "RANK="),
+        ({"RANK": "-1", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, "RANK="),
+        (SLURM | {"MASTER_PORT": "tcp"}, "MASTER_PORT='tcp'"),
     ],
 )
-def test_an_environment_that_no_launcher_makes_is_refused(environment: dict[str, str]):
-    with pytest.raises(SpecError, match="Received: RANK="):
+def test_an_environment_that_no_launcher_makes_is_refused(
+    environment: dict[str, str], received: str
+):
+    with pytest.raises(SpecError, match=f"Received: {received}"):
         find_place(environment)
 
 
