@@ -47,6 +47,7 @@ def plan_search(
     out: Path,
     data: Data,
     overrides: Mapping[str, str],
+    previous_checkpoint: bool = False,
     watch_check: WatchCheck = unwatched_check,
 ) -> list[Job]:
     """Return the runs of a search, seed by seed, below a folder.
@@ -59,6 +60,7 @@ def plan_search(
         out: The folder.
         data: Where the pictures are.
         overrides: What the command line changed in the recipe.
+        previous_checkpoint: See ``train``.
         watch_check: Told of the progress of the pictures' check.
 
     Raises:
@@ -81,7 +83,8 @@ def plan_search(
             backend=backend,
             seed=seed,
             data=data,
-            out=out / f"lr-{rate:g}" / f"seed-{seed}",
+            out=out / f"lr-{rate}" / f"seed-{seed}",
+            previous_checkpoint=previous_checkpoint,
         )
         for seed in range(seeds)
         for rate in rates

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from antiparallel.benchmarks.processes import find_place
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.benchmarks.signals import Signals
 from antiparallel.benchmarks.stepper import STEPPERS, installed_backends
@@ -57,6 +58,12 @@ PreviousCheckpoint = Annotated[
         help="If a newest checkpoint is damaged, go on from the one before.",
     ),
 ]
+
+
+def require_no_launcher() -> None:
+    """Raise SpecError in one of several processes, each of which would start the same runs."""
+    if (world := find_place(os.environ).part.world) > 1:
+        raise SpecError(f"Expected one process, which starts others. Received: {world} processes")
 
 
 def exit_if_stopped(signals: Signals) -> None:

@@ -1,6 +1,5 @@
 """``antiparallel reproduce``."""
 
-import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -19,9 +18,9 @@ from antiparallel.benchmarks.commands.options import (
     data_from,
     exit_if_stopped,
     installed,
+    require_no_launcher,
 )
 from antiparallel.benchmarks.commands.report import report_on
-from antiparallel.benchmarks.processes import find_place
 from antiparallel.benchmarks.recipes import TIERS, parse_overrides
 from antiparallel.benchmarks.reproduce import plan, run_jobs
 from antiparallel.benchmarks.signals import Signals
@@ -32,7 +31,6 @@ from antiparallel.benchmarks.terminal import (
     print_written,
     progress_bars,
 )
-from antiparallel.spec import SpecError
 
 
 def reproduce(
@@ -73,8 +71,7 @@ def reproduce(
 
         antiparallel reproduce imagenette --data imagenette2-160 --seeds 1
     """
-    if (world := find_place(os.environ).part.world) > 1:
-        raise SpecError(f"Expected one process, which starts others. Received: {world} processes")
+    require_no_launcher()
     began = time.perf_counter()
     folder = out or Path("runs") / tier
     with progress_bars() as progress:

@@ -10,11 +10,13 @@ from antiparallel.benchmarks.commands.options import (
     DIVERGED,
     DataFolder,
     DecodingWorkers,
+    PreviousCheckpoint,
     Set,
     SkipBadImages,
     at_once,
     data_from,
     exit_if_stopped,
+    require_no_launcher,
 )
 from antiparallel.benchmarks.recipes import find_recipe, override, parse_overrides
 from antiparallel.benchmarks.reproduce import run_jobs
@@ -47,6 +49,7 @@ def search_lr(
     data: DataFolder = None,
     workers: DecodingWorkers = None,
     skip_bad_images: SkipBadImages = 0,
+    previous_checkpoint: PreviousCheckpoint = False,
     settings: Set = None,
 ) -> None:
     """Train a recipe at several learning rates, and tell which leaves the lowest error.
@@ -60,6 +63,7 @@ def search_lr(
 
         antiparallel search-lr imagenette/resnet18-fa --data imagenette2-160 --set epochs=2
     """
+    require_no_launcher()
     overrides = parse_overrides(settings or [])
     resolved = override(find_recipe(recipe), overrides)
     folder = out or Path("runs") / resolved.name / "search-lr"
@@ -72,6 +76,7 @@ def search_lr(
             out=folder,
             data=data_from(data, workers, skip_bad_images),
             overrides=overrides,
+            previous_checkpoint=previous_checkpoint,
             watch_check=pictures_bar(progress, "checking pictures"),
         )
     with Signals().caught() as signals, progress_bars() as progress:

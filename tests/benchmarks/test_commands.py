@@ -78,10 +78,13 @@ def test_a_wrong_argument_is_one_message_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_launcher_is_for_one_run_only(run: Run, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("command", [("reproduce", "digits"), ("search-lr", "digits/convnet-ss")])
+def test_a_launcher_is_for_one_run_only(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: tuple[str, str]
+):
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")):
         monkeypatch.setenv(name, value)
-    code, _, complaint = run("reproduce", "digits")
+    code, _, complaint = run(*command)
     assert code == 2
     assert "Received: 2 processes" in complaint
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from antiparallel.benchmarks.recipes import Recipe
+from antiparallel.benchmarks.recipes import Recipe, find_recipe, override
 from antiparallel.benchmarks.record import Epoch, Record
 from antiparallel.benchmarks.run_folder import RunFolder
-from antiparallel.benchmarks.search import tried
+from antiparallel.benchmarks.search import plan_search, tried
+from antiparallel.benchmarks.train import NO_DATA
 
 Command = Callable[..., subprocess.Popen[str]]
 TINY = ["--set", "epochs=1", "--set", "depth=2", "--set", "width=4"]
@@ -23,7 +24,7 @@ def test_rates_are_tried_and_told_the_best_first(tmp_path: Path, command: Comman
     assert process.returncode == 0, complaint
     folder = tmp_path / "found"
     for rate in (0.1, 1e-6):
-        record = RunFolder(folder / f"lr-{rate:g}" / "seed-0").read_record()
+        record = RunFolder(folder / f"lr-{rate}" / "seed-0").read_record()
         assert (record.status, record.recipe.lr) == ("complete", rate)
         assert record.overrides["lr"] == str(rate)
     found = json.loads((folder / "search.json").read_text())
@@ -31,6 +32,16 @@ def test_rates_are_tried_and_told_the_best_first(tmp_path: Path, command: Comman
     assert found["rates"][0]["error"]["mean"] < found["rates"][1]["error"]["mean"]
     assert "search-lr" in found["command"]
     assert "0.1" in output
+
+
+def test_rates_that_hardly_differ_have_folders_of_their_own_and_all_go_on_as_asked(tmp_path: Path):
+    recipe = override(find_recipe("digits/convnet-bp"), {"epochs": "1"})
+    jobs = plan_search(
+        recipe, [0.1, 0.1000000001], backend="torch", seeds=2, out=tmp_path,
+        data=NO_DATA, overrides={}, previous_checkpoint=True,
+    )  # fmt: skip
+    assert len({job.out for job in jobs}) == 4
+    assert all(job.previous_checkpoint for job in jobs)
 
 
 def test_the_lowest_error_comes_first_and_what_diverged_last(tiny: Callable[..., Recipe]):
