@@ -18,14 +18,18 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from antiparallel.benchmarks.data.splits import Split, Splits, Watch
-from antiparallel.benchmarks.files import write_atomically
+from antiparallel.benchmarks.files import (
+    LARGEST_JSON,
+    first_fault,
+    read_bounded,
+    write_atomically,
+)
 from antiparallel.spec import SpecError
 
 INDEX = "cache.json"
 PARTS = ("train", "val")
 PER_SHARD = 1024  # pictures, unless asked otherwise
 _CHANNELS = 3
-_LARGEST = 16 * 2**20  # bytes of a JSON file; 1024 pictures need 60 kB
 
 _Count = Annotated[int, Field(ge=0, le=10**9)]
 _Side = Annotated[int, Field(ge=1, le=65_535)]
@@ -55,18 +59,15 @@ class _Sealed(BaseModel):
             SpecError: It is missing or damaged.
         """
         try:
-            if path.stat().st_size > _LARGEST:
-                raise ValueError(f"more than {_LARGEST} bytes")
-            found = cls.model_validate_json(path.read_bytes())
-            if found.checksum != found.digest():
-                raise ValueError("another checksum than its own")
+            found = cls.model_validate_json(read_bounded(path, LARGEST_JSON))
         except FileNotFoundError as error:
             raise _unlike("missing; the command that began it goes on", path) from error
+        except OSError as error:
+            raise _unlike(error.strerror or str(error), path) from error
         except ValidationError as error:
-            first = error.errors()[0]
-            raise _unlike(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", path) from error
-        except ValueError as error:
-            raise _unlike(str(error), path) from error
+            raise _unlike(first_fault(error), path) from error
+        if found.checksum != found.digest():
+            raise _unlike("another checksum than its own", path)
         return found
 
 

@@ -12,7 +12,7 @@ from antiparallel.benchmarks.data.cache import INDEX, PARTS, PER_SHARD, Content,
 from antiparallel.benchmarks.data.splits import Split, Splits, Watch, unwatched
 from antiparallel.benchmarks.data.transforms import resized
 from antiparallel.benchmarks.data.workers import Workers
-from antiparallel.benchmarks.files import commit, draft_of
+from antiparallel.benchmarks.files import commit, draft_of, named_in_errors
 from antiparallel.spec import SpecError
 
 
@@ -78,7 +78,7 @@ def _write_shard(work: _Work, shard: Shard) -> int:
     split = work.splits[shard.part]
     draft = draft_of(shard.pixels)
     digest, sides = hashlib.sha256(), []
-    with draft.open("wb") as file:
+    with named_in_errors(shard.pixels), draft.open("wb") as file:
         for index in shard.indices:
             image = split.picture(index)
             if min(image.size) > work.size:
@@ -102,6 +102,20 @@ def _write_shard(work: _Work, shard: Shard) -> int:
 @contextmanager
 def _held(out: Path, index: Index) -> Iterator[None]:
     """Hold a cache, new or begun, so that no other process writes to it."""
+    _require_ours(out, index)
+    out.mkdir(parents=True, exist_ok=True)
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        _lock(folder, out)
+        if not _require_ours(out, index):  # nobody else begins it any more
+            index.write(out / INDEX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _require_ours(out: Path, index: Index) -> bool:
+    """Return whether a cache was begun here; raise SpecError if the folder holds another thing."""
     begun = (out / INDEX).is_file()
     if begun and Index.read(out / INDEX).digest() != index.digest():
         raise SpecError(
@@ -110,15 +124,7 @@ def _held(out: Path, index: Index) -> Iterator[None]:
         )
     if not begun and out.exists() and not (out.is_dir() and not any(_shown(out))):
         raise SpecError(f"Expected a new or empty folder, or a cache. Received: out={str(out)!r}")
-    out.mkdir(parents=True, exist_ok=True)
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        _lock(folder, out)
-        if not begun:
-            index.write(out / INDEX)
-        yield
-    finally:
-        os.close(folder)
+    return begun
 
 
 def _shown(folder: Path) -> Iterator[Path]:

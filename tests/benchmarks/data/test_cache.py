@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from antiparallel.benchmarks.data import cache_writer
 from antiparallel.benchmarks.data.batches import Batch
 from antiparallel.benchmarks.data.cache import Index, check_cache
 from antiparallel.benchmarks.data.cache_writer import write_cache
@@ -246,8 +247,19 @@ def test_an_index_that_claims_a_billion_shards_costs_nothing(cache: Path):
         find_splits(cache)
     with (cache / "train-00000.json").open("ab") as file:
         file.truncate(2**36)  # sparse
-    with pytest.raises(SpecError, match=r"more than 16777216 bytes.*train-00000.json"):
+    with pytest.raises(SpecError, match=r"larger than \d+ bytes.*train-00000.json"):
         find_splits(cache)
+    (cache / "train-00000.json").unlink()
+    os.mkfifo(cache / "train-00000.json")  # to read it would last for ever
+    with pytest.raises(SpecError, match=r"no regular file.*train-00000.json"):
+        find_splits(cache)
+
+
+def test_a_full_disk_names_the_file(shared_tree: Path, cache: Path):
+    (cache / "val-00001.rgb").unlink()
+    (cache / ".val-00001.rgb.draft").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device: '.*val-00001.rgb'"):
+        written(shared_tree, cache)
 
 
 def test_other_pictures_sizes_and_folders_are_refused_and_left_as_they_were(
@@ -266,6 +278,21 @@ def test_other_pictures_sizes_and_folders_are_refused_and_left_as_they_were(
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(SpecError, match="Expected a new or empty folder"):
         written(shared_tree, tmp_path / "file")
+
+
+def test_a_cache_that_another_process_begins_meanwhile_is_not_mixed_with_ours(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    lock = cache_writer._lock
+
+    def late(folder: int, out: Path) -> None:
+        monkeypatch.setattr(cache_writer, "_lock", lock)
+        written(shared_tree, out, size=21)
+        lock(folder, out)
+
+    monkeypatch.setattr(cache_writer, "_lock", late)
+    with pytest.raises(SpecError, match="a cache of these pictures with size=20"):
+        written(shared_tree, tmp_path / "cache")
 
 
 def test_two_processes_do_not_write_one_cache(shared_tree: Path, cache: Path):
