@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 LARGEST_JSON = 32 * 2**20
-"""Bytes; a record of ImageNet's 50 epochs has half a million."""
+"""Bytes; a record of ImageNet's 50 epochs has a million."""
 
 
 def read_bounded(path: Path, largest: int) -> bytes:

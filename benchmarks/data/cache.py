@@ -30,6 +30,7 @@ INDEX = "cache.json"
 PARTS = ("train", "val")
 PER_SHARD = 1024  # pictures, unless asked otherwise
 _CHANNELS = 3
+_LARGEST = 90 * 10**6 * _CHANNELS  # bytes of a picture; none with more pixels is decoded
 
 _Count = Annotated[int, Field(ge=0, le=10**9)]
 _Side = Annotated[int, Field(ge=1, le=65_535)]
@@ -143,9 +144,12 @@ class Shard(NamedTuple):
         lengths = {len(part) for part in (found.names, found.labels, found.widths, found.heights)}
         if lengths != {len(self.indices)}:
             raise _unlike(f"not {len(self.indices)} pictures", self.content)
-        size = int(found.sizes().sum())
+        sizes = found.sizes()
+        size = int(sizes.sum())
         if not self.pixels.is_file() or self.pixels.stat().st_size != size:
             raise _unlike(f"not {size} bytes", self.pixels)
+        if sizes.max() > _LARGEST:  # of a file that takes no room on the disk
+            raise _unlike(f"a picture of more than {_LARGEST} bytes", self.pixels)
         return found
 
     def is_whole(self) -> bool:

@@ -230,13 +230,24 @@ def test_a_file_that_is_cut_short_while_it_is_read_is_an_error_with_a_name(cache
 def test_numbers_that_do_not_fit_are_refused_though_their_checksum_does(
     cache: Path, changes: dict, received: str
 ):
-    path = cache / "train-00000.json"
+    lie(cache / "train-00000.json", changes)
+    with pytest.raises(SpecError, match=received):
+        find_splits(cache)
+
+
+def lie(path: Path, changes: dict) -> None:
+    """Change an index, its checksum too."""
     lies = json.loads(path.read_bytes()) | changes
     del lies["checksum"]
     text = json.dumps(lies, separators=(",", ":"))
     checksum = hashlib.sha256(text.encode()).hexdigest()
     path.write_text(json.dumps(lies | {"checksum": checksum}))
-    with pytest.raises(SpecError, match=received):
+
+
+def test_a_picture_that_only_claims_gigabytes_is_refused(cache: Path):
+    lie(cache / "train-00000.json", {"widths": [20_000] * 5, "heights": [20_000] * 5})
+    os.truncate(cache / "train-00000.rgb", 5 * 3 * 20_000**2)  # sparse
+    with pytest.raises(SpecError, match=r"a picture of more than 270000000 bytes.*00000.rgb"):
         find_splits(cache)
 
 
