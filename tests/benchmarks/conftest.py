@@ -26,6 +26,10 @@ from antiparallel.benchmarks.stepper import (
 from antiparallel.benchmarks.train import never, unwatched
 from antiparallel.spec.contract import Diagnostics
 
+both_backends = pytest.mark.parametrize(
+    "backend", ["torch", pytest.param("keras", marks=pytest.mark.engine)]
+)
+
 TINY = {"depth": 3, "width": 4, "epochs": 2, "batch_size": 200, "checkpoint_every": 2}
 
 
@@ -98,10 +102,16 @@ class SoftmaxRegression:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if "keras" not in installed_backends():
-        for item in items:
-            if item.get_closest_marker("engine"):
-                item.add_marker(pytest.mark.skip(reason="Keras or its engine is not installed"))
+    installed = "keras" in installed_backends()
+    for item in items:
+        if not item.get_closest_marker("engine"):
+            continue
+        # Keras asks TensorFlow's variables for arrays in the way that was usual before NumPy 2.
+        item.add_marker(
+            pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept")
+        )
+        if not installed:
+            item.add_marker(pytest.mark.skip(reason="Keras or its engine is not installed"))
 
 
 @pytest.fixture
@@ -141,6 +151,11 @@ def train_linear(tiny: Callable[..., Recipe]) -> Callable[..., Record]:
             return Training(record, stepper, digits(), folder, stop, watch).run()
 
     return train
+
+
+def as_options(settings: Mapping[str, object]) -> list[str]:
+    """Return a recipe's fields as the command takes them."""
+    return [part for field, value in settings.items() for part in ("--set", f"{field}={value}")]
 
 
 def timeless(value: Any) -> Any:

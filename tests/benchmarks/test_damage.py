@@ -18,26 +18,13 @@ from antiparallel.benchmarks.signals import Signals
 from antiparallel.benchmarks.train import NO_DATA, never, train
 from antiparallel.spec import SpecError
 
+from .conftest import as_options, both_backends
+
 Command = Callable[..., subprocess.Popen[str]]
 Result = Callable[[Path], tuple[str, bytes]]
 SIZE = {"depth": "2", "width": "4", "epochs": "1", "checkpoint_every": "5"}
 RECIPE = override(RECIPES["digits/convnet-fa"], SIZE)
-SETS = [part for field, text in SIZE.items() for part in ("--set", f"{field}={text}")]
-
-on_both = pytest.mark.parametrize(
-    "backend",
-    [
-        "torch",
-        pytest.param(
-            "keras",
-            marks=[
-                pytest.mark.engine,
-                # Keras asks TensorFlow's variables for arrays in the way before NumPy 2.
-                pytest.mark.filterwarnings("ignore:__array__ implementation"),
-            ],
-        ),
-    ],
-)
+SETS = as_options(SIZE)
 
 
 def begin(folder: Path, backend: str, updates: int | None = None) -> Path:
@@ -55,7 +42,7 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@on_both
+@both_backends
 def test_it_is_refused_by_name_and_goes_on_from_the_one_before_if_asked(
     tmp_path: Path, result: Result, backend: str
 ):

@@ -15,11 +15,13 @@ from antiparallel.benchmarks.recipes import RECIPES, Recipe, override
 from antiparallel.benchmarks.run_folder import RunFolder
 from antiparallel.benchmarks.train import train
 
+from .conftest import as_options, both_backends
+
 Command = Callable[..., subprocess.Popen[str]]
 Result = Callable[[Path], tuple[str, bytes]]
 Tiny = Callable[..., Recipe]
 SIZE = {"depth": "2", "width": "4", "epochs": "1", "checkpoint_every": "5"}
-SETS = [part for field, text in SIZE.items() for part in ("--set", f"{field}={text}")]
+SETS = as_options(SIZE)
 RECIPE = override(RECIPES["digits/convnet-fa"], SIZE)
 LINE = ("train", "digits/convnet-fa", "--out", "run", "--resume", *SETS)
 FULL = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, ({}, r.RLIM_INFINITY))"
@@ -69,7 +71,7 @@ def test_a_disk_that_was_full_costs_a_run_nothing(
             assert f"{name}'" in complaints
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("keras", marks=pytest.mark.engine)])
+@both_backends
 def test_a_checkpoint_that_cannot_be_serialised_costs_a_run_nothing(
     tmp_path: Path, tiny: Tiny, result: Result, backend: str
 ):

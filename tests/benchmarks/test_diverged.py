@@ -5,18 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from antiparallel.benchmarks.recipes import RECIPES, override
 from antiparallel.benchmarks.report.results import gather
 from antiparallel.benchmarks.run_folder import RunFolder
 from antiparallel.benchmarks.train import train
 
+from .conftest import as_options, both_backends
+
 Command = Callable[..., subprocess.Popen[str]]
 DIVERGED = 3
 # Weight decay times the learning rate is 100: every update makes weights a hundred times larger.
 ABSURD = {"lr": "1e6", "weight_decay": "1e-4", "depth": "2", "width": "4", "checkpoint_every": "2"}
-SETS = [part for field, text in ABSURD.items() for part in ("--set", f"{field}={text}")]
+SETS = as_options(ABSURD)
 
 
 def require_kept(folder: Path) -> None:
@@ -35,20 +36,7 @@ def require_kept(folder: Path) -> None:
     assert not setting.runs  # so that it is neither best nor in a mean
 
 
-@pytest.mark.parametrize(
-    "backend",
-    [
-        "torch",
-        pytest.param(
-            "keras",
-            marks=[
-                pytest.mark.engine,
-                # Keras asks TensorFlow's variables for arrays in the way before NumPy 2.
-                pytest.mark.filterwarnings("ignore:__array__ implementation"),
-            ],
-        ),
-    ],
-)
+@both_backends
 def test_the_last_good_weights_are_kept_and_the_run_does_not_go_on(tmp_path: Path, backend: str):
     recipe = override(RECIPES["digits/convnet-ss"], ABSURD)
     train(recipe, seed=0, out=tmp_path, backend=backend)

@@ -10,6 +10,7 @@ import antiparallel.benchmarks.steppers.pytorch
 from antiparallel.benchmarks.data import digits
 from antiparallel.benchmarks.stepper import build_stepper
 
+from .conftest import both_backends
 from .golden import EPS, PATH, RULES, SEED, UPDATES, curve, recipe, wide_stepper
 
 assert antiparallel.benchmarks.steppers.pytorch
@@ -43,20 +44,7 @@ def test_in_float64_they_are_the_same_numbers(rule: str):
     assert (np.abs(curve(wide_stepper(rule)) - golden) <= LONGEST_SUM * FINER * astray).all()
 
 
-@pytest.mark.parametrize(
-    "backend",
-    [
-        "torch",
-        pytest.param(
-            "keras",
-            marks=[
-                pytest.mark.engine,
-                # Keras asks TensorFlow's variables for arrays in the way before NumPy 2.
-                pytest.mark.filterwarnings("ignore:__array__ implementation"),
-            ],
-        ),
-    ],
-)
+@both_backends
 @pytest.mark.parametrize("rule", RULES)
 def test_in_float32_they_are_near_and_no_other_rules_are(rule: str, backend: str):
     losses = curve(build_stepper(backend, recipe(rule), SEED, digits()), EARLY)

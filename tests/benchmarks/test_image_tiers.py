@@ -19,17 +19,13 @@ from antiparallel.benchmarks.stepper import Stepper, build_stepper
 from antiparallel.benchmarks.train import Data, open_dataset, train
 from antiparallel.spec import SpecError
 
+from .conftest import as_options
 from .data.conftest import write_tree
 
 assert antiparallel.benchmarks.steppers.pytorch
 
 SMALL = {"epochs": "1", "batch_size": "6", "checkpoint_every": "2", "threads": "1"}
 EPS = float(np.finfo(np.float32).eps)
-
-keras_s_warning = pytest.mark.filterwarnings(
-    # Keras asks TensorFlow's variables for arrays in the way that was usual before NumPy 2.
-    "ignore:__array__ implementation doesn't accept a copy"
-)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +61,6 @@ def both(settings: Recipe, pictures: Path) -> tuple[Stepper, Stepper, Images]:
 
 
 @pytest.mark.engine
-@keras_s_warning
 @pytest.mark.parametrize(
     ("name", "rule"),
     [("resnet18", "fa"), ("resnet18", "ss-fixed"), ("resnet18", "fa-sign"), ("alexnet", "fa")],
@@ -88,7 +83,6 @@ def test_weights_and_feedback_are_the_same_bits_in_both_backends(
 
 
 @pytest.mark.engine
-@keras_s_warning
 @pytest.mark.parametrize("name", ["resnet18-ss", "alexnet-fa"])
 def test_both_backends_take_the_same_first_step(pictures: Path, name: str):
     torch, keras, dataset = both(recipe(name), pictures)
@@ -149,7 +143,7 @@ def test_a_model_library_that_is_not_installed_is_named(
 
 def test_the_command_trains_and_names_a_broken_picture(tmp_path: Path, pictures: Path):
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        sets = [part for field, text in SMALL.items() for part in ("--set", f"{field}={text}")]
+        sets = as_options(SMALL)
         program = "from antiparallel.benchmarks.cli import main; main()"
         return subprocess.run(
             [sys.executable, "-c", program, "train", "imagenette/resnet18-ss", *arguments, *sets],

@@ -12,11 +12,7 @@ from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.benchmarks.stepper import Stepper, build_stepper, engine_of
 from antiparallel.spec import SpecError
 
-pytestmark = [
-    pytest.mark.engine,
-    # Keras asks TensorFlow's variables for arrays in the way that was usual before NumPy 2.
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),
-]
+pytestmark = pytest.mark.engine
 Tiny = Callable[..., Recipe]
 assert antiparallel.benchmarks.steppers.pytorch
 

@@ -14,12 +14,13 @@ from kill_driver import drive
 from antiparallel.benchmarks.recipes import RECIPES, Recipe
 from antiparallel.benchmarks.run_folder import RunFolder
 
+from .conftest import as_options
 from .data.conftest import write_tree
 
 Result = Callable[[Path], tuple[str, bytes]]
 Command = Callable[..., subprocess.Popen[str]]
 SMALL = {"epochs": 2, "batch_size": 4, "checkpoint_every": 2, "threads": 1}
-SETS = [part for field, value in SMALL.items() for part in ("--set", f"{field}={value}")]
+SETS = as_options(SMALL)
 HOURS = ("--set", "epochs=100000")
 
 

@@ -27,6 +27,8 @@ from antiparallel.benchmarks.stepper import join
 from antiparallel.benchmarks.steppers import pytorch
 from antiparallel.spec import SpecError
 
+from .conftest import as_options
+
 Result = Callable[[Path], tuple[str, bytes]]
 Command = Callable[..., subprocess.Popen[str]]
 State = dict[str, np.ndarray]
@@ -216,7 +218,7 @@ def test_a_refusal_is_everybodys_and_makes_no_folder(found: Path, way: str):
 def test_a_signal_to_one_process_of_the_command_ends_all_and_the_run_goes_on(
     found: Path, tmp_path: Path, command: Command, result: Result
 ):
-    settings = [part for field, value in SIZE.items() for part in ("--set", f"{field}={value}")]
+    settings = as_options(SIZE)
     shared = ["train", "digits/convnet-fa", "--seed", str(SEED), "--devices", "2", *settings]
     arguments = [*shared, "--out", "run", "--resume"]
     process = command(*arguments)
