@@ -188,5 +188,5 @@ def _drop(folder: Path) -> None:
 
 def _sweep(folder: Path) -> None:
     """Remove what a killed process left half written or half removed."""
-    for leftover in folder.glob(".*"):
+    for leftover in (*folder.glob(".writing-*"), *folder.glob(".dropped-*")):
         shutil.rmtree(leftover)

@@ -134,7 +134,8 @@ class KerasStepper:
 
     def memory(self) -> int:
         """Return the most memory used so far; see ``Stepper``."""
-        return process_memory() if "cpu" in self._device.lower() else _device_memory(self._device)
+        on_gpu = self._device.lower().startswith(("gpu", "cuda"))
+        return _device_memory(self._device) if on_gpu else process_memory()
 
     def _standardised(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return (images.astype(np.float32) - self._mean) / self._deviation

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from inspect import signature
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 from antiparallel.benchmarks.processes import Place, Processes, Stop
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.spec import SpecError
+
+_PATIENCE = timedelta(hours=2)  # while another process looks at every picture on a slow disk
 
 # Torch is about to rename it.
 _NEW, _OLD = "forward_sync_buffers", "broadcast_buffers"
@@ -123,6 +126,7 @@ def joined(place: Place, recipe: Recipe, devices: int, sharded: bool) -> Iterato
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if ours.type == "cuda" else "gloo",
         init_method=f"tcp://{place.address}:{place.port}",
+        timeout=_PATIENCE,
         rank=place.part.rank,
         world_size=place.part.world,
     )

@@ -121,7 +121,7 @@ def test_the_command_killed_from_outside_goes_on_to_the_same_result(
 def test_a_signal_saves_the_run_and_the_exit_code_says_so(
     tmp_path: Path, command: Command, number: signal.Signals
 ):
-    process = begin(command, tmp_path / "run")
+    process = begin(command, tmp_path / "run", LONG)
     process.send_signal(number)
     _, complaint = process.communicate()
     assert process.returncode == 128 + number
