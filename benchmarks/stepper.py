@@ -87,6 +87,25 @@ class Stepper(Protocol):
         ...
 
 
+def combined(
+    totals: Mapping[str, float], answers: list[list[int]], processes: Processes
+) -> Evaluation:
+    """Put together what every process found in its part of each batch.
+
+    Args:
+        totals: Sums over this process's pictures.
+        answers: The classes that they are taken for, batch by batch.
+        processes: The processes.
+    """
+    messages = processes.gather(json.dumps([totals, answers]).encode())
+    found, parts = zip(*map(json.loads, messages), strict=True)
+    predictions = [
+        answer for batch in zip(*parts, strict=True) for part in batch for answer in part
+    ]
+    means = {name: sum(part[name] for part in found) / len(predictions) for name in totals}
+    return Evaluation(means, predictions)
+
+
 def process_memory() -> int:
     """Return the most memory that this process has had so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

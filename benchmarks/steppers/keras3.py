@@ -17,8 +17,14 @@ from antiparallel.benchmarks.models import resnet18
 from antiparallel.benchmarks.models.keras3 import build as build_model
 from antiparallel.benchmarks.processes import ALONE, Processes
 from antiparallel.benchmarks.recipes import Recipe
-from antiparallel.benchmarks.stepper import Evaluation, State, Trained, process_memory
-from antiparallel.benchmarks.steppers.keras3_devices import ENGINE, joined, set_threads, spread
+from antiparallel.benchmarks.stepper import Evaluation, State, Trained, combined, process_memory
+from antiparallel.benchmarks.steppers.keras3_devices import (
+    ENGINE,
+    KerasDevices,
+    joined,
+    predict,
+    set_threads,
+)
 from antiparallel.keras.attachment import FeedbackState
 from antiparallel.keras.inventory import named_layers
 from antiparallel.spec import SpecError
@@ -69,29 +75,29 @@ class KerasStepper:
                     self._standardised(images), labels, return_dict=True
                 )
                 losses.append(float(found["loss"]))
-                totals["examples"] += len(labels)
-                totals["loss"] += losses[-1] * len(labels)
+                pictures = len(labels) * self._processes.part.world  # whose means Keras found
+                totals["examples"] += pictures
+                totals["loss"] += losses[-1] * pictures
                 for name in ("error", "top5_error"):
-                    totals[name] += round((1 - float(found[f"1 - {name}"])) * len(labels))
+                    totals[name] += round((1 - float(found[f"1 - {name}"])) * pictures)
                 if not isfinite(losses[-1]):  # the update is made: in memory only
                     break
         return Trained(totals, losses)
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """Return mean loss, mean error and predictions; see ``Stepper``."""
-        totals, predictions = {"loss": 0.0, "error": 0.0, "top5_error": 0.0}, []
+        totals = {"loss": 0.0, "error": 0.0, "top5_error": 0.0}
+        predictions: list[list[int]] = []
         with keras.device(self._device):
             for images, labels in batches:
-                pixels = spread(self._standardised(images))
-                logits = self._model.predict_on_batch(pixels)[: len(labels)]
+                logits = predict(self._model, self._standardised(images))
                 answers = logits.argmax(1)
                 totals["loss"] += _cross_entropy(logits, labels)
                 totals["error"] += float((answers != labels).sum())
                 best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
                 totals["top5_error"] += float((best != labels[:, None]).all(1).sum())
-                predictions += answers.tolist()
-        means = {name: total / len(predictions) for name, total in totals.items()}
-        return Evaluation(means, predictions)
+                predictions.append(answers.tolist())
+        return combined(totals, predictions, self._processes)
 
     def state(self) -> State:
         """Return variables, feedback and momentum; see ``Stepper``."""
@@ -164,8 +170,9 @@ def build(
             f"Received: devices={processes.devices}"
         )
     threads = set_threads(recipe.threads)
+    device = processes.device if isinstance(processes, KerasDevices) else recipe.device
     names = resnet18.layer_names() if recipe.model == "resnet18" else {}
-    with _on(recipe.device):
+    with _on(device):
         with _computing_in(recipe.precision):
             model = build_model(recipe, len(dataset.mean), dataset.classes)
         overrides = _renamed(recipe.overrides, names)
@@ -191,7 +198,7 @@ def build(
             ],
             jit_compile=recipe.compiled or ENGINE == "jax",  # which has nothing else
         )
-    return KerasStepper(model, dataset, names, recipe.device, threads, processes=processes)
+    return KerasStepper(model, dataset, names, device, threads, processes=processes)
 
 
 def _renamed(overrides: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
@@ -241,7 +248,8 @@ def _device_memory(device: str) -> int:
         return int(tf.config.experimental.get_memory_info(f"GPU:{number}")["peak"])
     import jax
 
-    return int(jax.local_devices()[number].memory_stats()["peak_bytes_in_use"])
+    ours = next(found for found in jax.local_devices() if found.id == number)
+    return int(ours.memory_stats()["peak_bytes_in_use"])
 
 
 def _engine_version() -> str:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import keras
@@ -17,15 +17,17 @@ ENGINE = keras.config.backend()
 
 
 class KerasDevices(Processes):
-    """Devices of one process, each with all parameters and its part of every batch.
+    """Devices, each with all parameters and its part of every batch.
 
     Args:
         devices: How many.
+        device: Where the rest is computed, in the words of ``keras.device``.
     """
 
-    def __init__(self, devices: int) -> None:
+    def __init__(self, devices: int, device: str) -> None:
         super().__init__()
         self.devices = devices
+        self.device = device
 
     def describe(self) -> dict[str, str]:
         """Return how many there are and how they share the work, for the record."""
@@ -36,43 +38,59 @@ class KerasDevices(Processes):
 def joined(place: Place, recipe: Recipe, devices: int, sharded: bool) -> Iterator[Processes]:
     """Let Keras spread what is built and computed meanwhile over several devices.
 
+    Several processes spread it over all of theirs.
+
     Raises:
-        SpecError: The engine cannot, there are fewer devices, or several processes.
+        SpecError: The engine cannot, or there are fewer devices.
     """
     if ENGINE != "jax":
         raise SpecError(
             "Expected KERAS_BACKEND=jax, the engine on which Keras spreads batches over devices. "
             f"Received: KERAS_BACKEND={ENGINE}"
         )
-    if place.part.world > 1:
-        raise SpecError(
-            "Expected one process, with --devices, for Keras. "
-            f"Received: {place.part.world} processes"
-        )
     if sharded:
         raise SpecError("Expected --sharded with PyTorch only. Received: Keras")
     set_threads(recipe.threads)  # first, because looking for devices begins JAX
+    if place.part.world > 1:
+        from antiparallel.benchmarks.steppers.keras3_processes import JaxProcesses, met
+
+        with met(place):
+            found = _devices(recipe.device)
+            with _spreading_over(found):
+                yield JaxProcesses(place.part, len(found), recipe.device)
+        return
     found = _devices(recipe.device)
     if len(found) < devices:
         raise SpecError(f"Expected at most {len(found)} devices. Received: devices={devices}")
-    before = keras.distribution.distribution()
-    spread = keras.distribution.DataParallel(devices=found[:devices], auto_shard_dataset=False)
-    keras.distribution.set_distribution(spread)
-    try:
-        yield KerasDevices(devices)
-    finally:
-        keras.distribution.set_distribution(before)
+    with _spreading_over(found[:devices]):
+        yield KerasDevices(devices, recipe.device)
 
 
-def spread(batch: NDArray[Any]) -> Any:
-    """Return a batch laid out over the devices, zeros added to make it even."""
+def predict(model: keras.Model, pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return a model's answers to this process's pictures."""
     distribution = keras.distribution.distribution()
+    if distribution is not None and distribution.num_processes > 1:
+        from antiparallel.benchmarks.steppers.keras3_processes import predict_alone
+
+        return predict_alone(model, pixels)
+    answers: NDArray[Any] = model.predict_on_batch(_spread(pixels, distribution))
+    return answers[: len(pixels)]
+
+
+def _spread(batch: NDArray[Any], distribution: keras.distribution.DataParallel | None) -> Any:
+    """Return a batch laid out over the devices, zeros added to make it even."""
     if distribution is None:
         return batch
     missing = -len(batch) % distribution.device_mesh.devices.size
     even = np.concatenate([batch, np.zeros_like(batch, shape=(missing, *batch.shape[1:]))])
     layout = distribution.get_data_layout(even.shape)
     return keras.distribution.distribute_tensor(even, layout)
+
+
+def _spreading_over(devices: list[str]) -> AbstractContextManager[None]:
+    spread = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
+    scope: AbstractContextManager[None] = spread.scope()
+    return scope
 
 
 def set_threads(threads: int) -> str:

@@ -1,7 +1,6 @@
 """The stepper on PyTorch."""
 
 import copy
-import json
 from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any
@@ -17,7 +16,7 @@ from antiparallel.benchmarks.data import Batch, Dataset
 from antiparallel.benchmarks.models.pytorch import build as build_model
 from antiparallel.benchmarks.processes import ALONE, Processes
 from antiparallel.benchmarks.recipes import Recipe
-from antiparallel.benchmarks.stepper import Evaluation, State, Trained, process_memory
+from antiparallel.benchmarks.stepper import Evaluation, State, Trained, combined, process_memory
 from antiparallel.benchmarks.steppers.pytorch_processes import (
     TorchProcesses,
     gathered,
@@ -105,17 +104,7 @@ class PyTorchStepper:
             totals["error"] += _errors(logits, labels)
             totals["top5_error"] += _errors(logits, labels, 5)
             answers.append(logits.argmax(1).tolist())
-        return self._evaluation(totals, answers)
-
-    def _evaluation(self, totals: Mapping[str, float], answers: list[list[int]]) -> Evaluation:
-        """Put together what every process found in its part of each batch."""
-        messages = self._processes.gather(json.dumps([totals, answers]).encode())
-        found, parts = zip(*map(json.loads, messages), strict=True)
-        predictions = [
-            answer for batch in zip(*parts, strict=True) for part in batch for answer in part
-        ]
-        means = {name: sum(part[name] for part in found) / len(predictions) for name in totals}
-        return Evaluation(means, predictions)
+        return combined(totals, answers, self._processes)
 
     def state(self) -> State:
         """Return parameters, buffers, feedback and momentum; see ``Stepper``."""
