@@ -62,7 +62,7 @@ def met(place: Place) -> Iterator[None]:
     # keras.distribution.initialize agrees on another seed, and imports TensorFlow to set it.
     random.seed(0)
     jax.distributed.initialize(
-        f"{place.address}:{place.port}",
+        f"{place.address}:{place.port + 1}",  # on the port itself torchrun listens
         num_processes=place.part.world,
         process_id=place.part.rank,
         local_device_ids=[place.local],

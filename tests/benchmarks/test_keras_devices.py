@@ -58,14 +58,15 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("found")
     arguments = [str(DRIVER), str(folder)]
     two_devices(*arguments)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        meet = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
-    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
-    processes = [started(*arguments, **meet, **rank, WORLD_SIZE="2") for rank in ranks]
-    for process in processes:
-        _, complaint = process.communicate()
-        assert process.returncode == 0, complaint
+    with socket.socket() as launcher:  # torchrun listens on the port that it gives
+        launcher.bind(("localhost", 0))
+        launcher.listen()
+        meet = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(launcher.getsockname()[1])}
+        ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+        processes = [started(*arguments, **meet, **rank, WORLD_SIZE="2") for rank in ranks]
+        for process in processes:
+            _, complaint = process.communicate()
+            assert process.returncode == 0, complaint
     return folder
 
 
