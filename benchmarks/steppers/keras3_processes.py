@@ -66,6 +66,7 @@ def met(place: Place) -> Iterator[None]:
         num_processes=place.part.world,
         process_id=place.part.rank,
         local_device_ids=[place.local],
+        shutdown_timeout_seconds=10,  # by which a process that failed alone waits for the others
     )
     yield  # an error ends this process, and the launcher the others
     jax.distributed.shutdown()
