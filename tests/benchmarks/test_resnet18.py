@@ -34,7 +34,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Found]:
     """Train both networks, each in a process of its own."""
     folder = tmp_path_factory.mktemp("resnet18")
     driver = Path(__file__).with_name("resnet18_driver.py")
-    environment = os.environ | {"OMP_NUM_THREADS": "2", "JAX_ENABLE_X64": "1"}
+    environment = os.environ | {"JAX_ENABLE_X64": "1"}
     for framework in ("torch", "keras"):
         answer = subprocess.run(
             [sys.executable, driver, framework, folder],
