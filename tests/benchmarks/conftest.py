@@ -189,7 +189,9 @@ def command(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """
 
     def start(*arguments: str, after: str = "pass") -> subprocess.Popen[str]:
-        program = f"{after}; from antiparallel.benchmarks.cli import main; main()"
+        # Whoever runs these tests in the background may have Ctrl-C ignored, and that is inherited.
+        hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        program = f"{hear}; {after}; from antiparallel.benchmarks.cli import main; main()"
         return subprocess.Popen(
             [sys.executable, "-c", program, *arguments],
             cwd=tmp_path,
