@@ -69,33 +69,6 @@ def test_a_loaded_state_goes_on_bit_for_bit(tiny: Tiny, rule: str):
     assert equal(ours, theirs)
 
 
-def test_mixed_precision_computes_in_bfloat16_and_keeps_weights_in_float32(tiny: Tiny):
-    whole, mixed = (
-        build_stepper("keras", tiny("ss", precision=precision), 0, digits())
-        for precision in ("float32", "bfloat16")
-    )
-    losses = [stepper.train(batches(3), 0.05, {}).losses for stepper in (whole, mixed)]
-    # Each of the four layers rounds what it gets and what it gives, to 2**-8.
-    assert losses[1] == pytest.approx(losses[0], rel=8 * 2**-8)
-    assert losses[1] != losses[0]
-    assert {array.dtype for array in mixed.state().values()} == {
-        array.dtype for array in whole.state().values()
-    }
-    assert np.isfinite(mixed.evaluate(digits().validation_batches(100)).metrics["loss"])
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-@(pytest.mark.slow if engine_of("keras") == "torch" else lambda test: test)  # takes minutes there
-def test_a_compiled_network_takes_the_same_steps(tiny: Tiny):
-    eager, compiled = (
-        build_stepper("keras", tiny("ss", compiled=compiled), 0, digits())
-        for compiled in (False, True)
-    )
-    losses = [stepper.train(batches(3), 0.05, {}).losses for stepper in (eager, compiled)]
-    # Sums of at most 50 * 64 terms, in another order, over three steps
-    assert losses[1] == pytest.approx(losses[0], rel=3 * 2**-24 * (50 * 64) ** 0.5)
-
-
 def test_sums_do_not_depend_on_where_rounds_end_and_evaluation_changes_nothing(tiny: Tiny):
     whole = build_stepper("keras", tiny("ss"), 0, digits()).train(batches(6), 0.05, {}).sums
     stepper, sums = build_stepper("keras", tiny("ss"), 0, digits()), {}
