@@ -34,7 +34,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Found]:
     """Train both networks, each in a process of its own."""
     folder = tmp_path_factory.mktemp("resnet18")
     driver = Path(__file__).with_name("resnet18_driver.py")
-    environment = os.environ | {"JAX_ENABLE_X64": "1"}
+    # Threads that wait without spinning, lest tests that run beside these take ten times as long
+    threads = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
+    environment = os.environ | threads | {"JAX_ENABLE_X64": "1"}
     for framework in ("torch", "keras"):
         answer = subprocess.run(
             [sys.executable, driver, framework, folder],
