@@ -261,7 +261,7 @@ def _run(job: Job, signals: Signals, connection: Connection) -> Finished | _Fail
         raise
     except (SpecError, OSError) as error:  # told to the parent, which raises it
         return _Failed(error)
-    except Exception:
+    except Exception:  # a bug: its traceback is told to the parent, which raises it
         return _Failed(RuntimeError(traceback.format_exc()))
     return Finished(job, record)
 

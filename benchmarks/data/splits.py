@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ def unwatched(done: int, total: int) -> None:
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(ABC):
     """The pictures of one split.
 
     Args:
@@ -73,8 +74,9 @@ class Split:
         names, sizes = (tuple(old[i] for i in left) for old in (self.names, self.sizes))
         return replace(self, names=names, labels=self.labels[left], sizes=sizes)
 
+    @abstractmethod
     def _decoded(self, index: int) -> Image.Image:
-        raise NotImplementedError
+        """Return a picture, or raise PictureError or OSError."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,10 @@ FULL = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, ({}, r.RLIM_INFINITY))
 def begin(folder: Path) -> None:
     """Train for a few updates."""
     asked = iter(range(8))
-    stop = lambda: next(asked, None) is None  # noqa: E731
+
+    def stop() -> bool:
+        return next(asked, None) is None
+
     train(RECIPE, seed=0, out=folder, resume=True, stop=stop)
 
 
