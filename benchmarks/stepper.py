@@ -21,6 +21,7 @@ from antiparallel.spec import SpecError
 from antiparallel.spec.contract import Diagnostics
 
 State = dict[str, NDArray[Any]]
+Losses = dict[str, list[float]]
 
 
 class Evaluation(NamedTuple):
@@ -28,11 +29,12 @@ class Evaluation(NamedTuple):
 
     Args:
         metrics: Means over the pictures, under the same names as in training.
-        predictions: The class that each picture is taken for, in order.
+        predictions: For each picture, in order, the class that it is taken for; or a row for each
+            object found in it, best first: left, top, right, bottom in pixels, score, class.
     """
 
     metrics: dict[str, float]
-    predictions: list[int]
+    predictions: list[int] | list[list[list[float]]]
 
 
 class Trained(NamedTuple):
@@ -40,11 +42,12 @@ class Trained(NamedTuple):
 
     Args:
         sums: Sums over the pictures; see ``Stepper.train``.
-        losses: The mean loss of each update's batch, before the update, in nats.
+        losses: The mean losses of each update's batch, before the update: ``"loss"``, in nats,
+            and of detectors its parts ``"classification"`` and ``"regression"``.
     """
 
     sums: dict[str, float]
-    losses: list[float]
+    losses: Losses
 
 
 class Stepper(Protocol):
@@ -54,8 +57,9 @@ class Stepper(Protocol):
         """Make one update per batch, up to a loss that is not finite, which is then the last.
 
         In the sums ``"examples"`` is how many pictures there were, ``"loss"`` the sum of their
-        losses before each update, ``"error"`` the number misclassified, ``"top5_error"`` the
-        number whose label is not among the five best answers.
+        losses before each update; for classifiers ``"error"`` is the number misclassified,
+        ``"top5_error"`` the number whose label is not among the five best answers; for detectors
+        ``"classification"`` and ``"regression"`` are the parts of the loss.
         ``sums`` are those of the epoch's earlier batches, empty at first; each batch is added to
         them in turn, so that the totals do not depend on where a round ended. Where several
         processes work on a batch, each is given its part and returns the sums over all.
@@ -88,13 +92,13 @@ class Stepper(Protocol):
 
 
 def combined(
-    totals: Mapping[str, float], answers: list[list[int]], processes: Processes
+    totals: Mapping[str, float], answers: list[list[Any]], processes: Processes
 ) -> Evaluation:
     """Put together what every process found in its part of each batch.
 
     Args:
         totals: Sums over this process's pictures.
-        answers: The classes that they are taken for, batch by batch.
+        answers: What they are taken for, batch by batch: see ``Evaluation``.
         processes: The processes.
     """
     messages = processes.gather(json.dumps([totals, answers]).encode())

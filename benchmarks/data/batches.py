@@ -1,6 +1,6 @@
 """What the training loop and the steppers know of pictures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -15,11 +15,15 @@ class Batch(NamedTuple):
 
     Args:
         images: ``(batch, height, width, channels)``, uint8.
-        labels: ``(batch,)``, int64.
+        labels: The class of each picture, ``(batch,)``, int64; or of each object in it,
+            ``(batch, most)``, where -1 fills the rows of pictures that have fewer.
+        boxes: Where the objects are, ``(batch, most, 4)``, float32: left, top, right, bottom in
+            pixels of the image. None where pictures have one class and no boxes.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    boxes: NDArray[np.float32] | None = None
 
 
 class Part(NamedTuple):
@@ -42,6 +46,19 @@ WHOLE = Part(0, 1)
 """One process's share, if there is no other."""
 
 
+class Scored(NamedTuple):
+    """What answers are worth, where it does not follow from one picture at a time.
+
+    Args:
+        metrics: Metrics over all validation pictures.
+        detections: What was found in the pictures, in COCO's format of results; None where
+            networks do not look for objects.
+    """
+
+    metrics: dict[str, float]
+    detections: list[dict[str, Any]] | None = None
+
+
 class Dataset(Protocol):
     """A data set with its fixed split."""
 
@@ -57,7 +74,7 @@ class Dataset(Protocol):
 
     @property
     def validation_labels(self) -> NDArray[np.int64]:
-        """The classes of the validation pictures, in their order."""
+        """The classes of the validation pictures, in their order; none where they have several."""
         ...
 
     @property
@@ -85,6 +102,14 @@ class Dataset(Protocol):
 
     def validation_batches(self, batch_size: int, part: Part = WHOLE) -> Iterator[Batch]:
         """Yield all validation pictures in their order; the last batch may be smaller."""
+        ...
+
+    def score(self, predictions: Sequence[Any]) -> Scored:
+        """Return what a network's answers to the validation pictures, in their order, are worth.
+
+        Args:
+            predictions: An answer for each picture: see ``stepper.Evaluation``.
+        """
         ...
 
     def describe(self) -> dict[str, str]:

@@ -1,13 +1,14 @@
 """The handwritten digits inside scikit-learn."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from antiparallel.benchmarks.data.batches import WHOLE, Batch, Part
+from antiparallel.benchmarks.data.batches import WHOLE, Batch, Part, Scored
 from antiparallel.benchmarks.data.order import order
 
 _SPLIT_SEED = 2019
@@ -66,6 +67,10 @@ class Pictures:
         for start in range(0, len(labels), batch_size):
             chosen = slice(start, start + batch_size)
             yield Batch(part.of(images[chosen]), part.of(labels[chosen]))
+
+    def score(self, predictions: Sequence[Any]) -> Scored:
+        """Return nothing: what answers are worth follows from one picture at a time."""
+        return Scored({})
 
     def describe(self) -> dict[str, str]:
         """Return what a record says of the data."""

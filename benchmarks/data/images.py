@@ -2,16 +2,16 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from antiparallel.benchmarks.data.batches import WHOLE, Batch, Part
+from antiparallel.benchmarks.data.batches import WHOLE, Batch, Part, Scored
 from antiparallel.benchmarks.data.layouts import find_splits
 from antiparallel.benchmarks.data.order import order
 from antiparallel.benchmarks.data.splits import (
@@ -106,6 +106,10 @@ class Images:
             for start in range(0, len(indices), batch_size)
         )
         return self._batches(_validation_pictures, chosen, labels)
+
+    def score(self, predictions: Sequence[Any]) -> Scored:
+        """Return nothing: what answers are worth follows from one picture at a time."""
+        return Scored({})
 
     def describe(self) -> dict[str, str]:
         """Return what a record says of the data: contents, not the place."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Augmentation = Literal["random-resized-crop", "random-crop", "padded-crop"]
+Augmentation = Literal["random-resized-crop", "random-crop", "padded-crop", "flip"]
 Pixels = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 

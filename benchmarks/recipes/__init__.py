@@ -1,5 +1,6 @@
 """The experiments as data: one frozen recipe per tier, network and learning setting."""
 
+from antiparallel.benchmarks.recipes.coco import coco_recipes, coco_tiny_recipes
 from antiparallel.benchmarks.recipes.digits import digits_recipes
 from antiparallel.benchmarks.recipes.imagenet import imagenet_recipes, small_recipes
 from antiparallel.benchmarks.recipes.recipe import (
@@ -34,6 +35,8 @@ RECIPES: dict[str, Recipe] = {
         *imagenet_recipes(),
         *small_recipes("imagenette"),
         *small_recipes("cifar10"),
+        *coco_recipes(),
+        *coco_tiny_recipes(),
     )
 }
 """Every recipe by its name."""

@@ -16,6 +16,18 @@ from pydantic import (
 from antiparallel.benchmarks.data.transforms import Augmentation, Preprocessing
 from antiparallel.spec import Scale, SpecError, as_rule
 
+_OPTIONAL = (
+    "depth",
+    "width",
+    "size",
+    "resize",
+    "augmentation",
+    "training_pictures",
+    "anchor_size",
+    "steps_per_epoch",
+)
+"""Fields that may have no value."""
+
 _FIXED = ("tier", "model")
 """Fields that say which experiment a recipe belongs to; every other one can be overridden."""
 
@@ -59,7 +71,14 @@ class Recipe(BaseModel):
         size: Height and width of the pictures that the network sees, in pixels.
         resize: The shorter side that pictures are resized to before that; see ``Preprocessing``.
         augmentation: What an epoch shows of a training picture; see ``Preprocessing``.
-        epochs: Passes through the training pictures.
+        training_pictures: How many training pictures are used, the first ones; None: all.
+        evaluated_on: The pictures that metrics are found on.
+        backbone: Weights that a detector's backbone begins with, whose normalisation they freeze:
+            ``"none"``, torchvision's by name, or a run folder of the same network's.
+        anchor_size: The side of a detector's smallest anchors, in strides of their level.
+        epochs: Passes through the training pictures, or stretches of ``steps_per_epoch``.
+        steps_per_epoch: Updates from one validation to the next, if not a pass through the
+            training pictures.
         batch_size: Pictures per update; a remainder is left out of its epoch.
         lr: Learning rate of the first epoch.
         lr_drops: After how many epochs the learning rate is divided by 10; parts of epochs too.
@@ -77,8 +96,8 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tier: Literal["digits", "imagenet", "imagenette", "cifar10"]
-    model: Literal["convnet", "resnet18", "alexnet"]
+    tier: Literal["digits", "imagenet", "imagenette", "cifar10", "coco", "coco-tiny"]
+    model: Literal["convnet", "resnet18", "alexnet", "retinanet"]
     setting: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     rule: str
     overrides: dict[str, str] = {}
@@ -88,7 +107,12 @@ class Recipe(BaseModel):
     size: int | None = Field(default=None, ge=32, le=1024)
     resize: int | None = Field(default=None, ge=32, le=1024)
     augmentation: Augmentation | None = None
+    training_pictures: int | None = Field(default=None, ge=1)
+    evaluated_on: Literal["validation", "training"] = "validation"
+    backbone: str = "none"
+    anchor_size: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     epochs: int = Field(ge=1)
+    steps_per_epoch: int | None = Field(default=None, ge=1)
     batch_size: int = Field(ge=2)
     lr: float = Field(gt=0, allow_inf_nan=False)
     lr_drops: tuple[float, ...] = ()
@@ -134,8 +158,21 @@ class Recipe(BaseModel):
             raise ValueError(
                 "Expected size >= 63 for an alexnet, whose poolings leave nothing else"
             )
+        if self.model == "retinanet":
+            return self._fits_a_detector()
         if self.size is not None and self.resize is not None and self.resize < self.size:
             raise ValueError(f"Expected resize >= size, {self.size}")
+        detector = (self.training_pictures, self.evaluated_on, self.backbone, self.anchor_size)
+        if detector != (None, "validation", "none", None) or self.augmentation == "flip":
+            raise ValueError("Expected a detector's fields for a retinanet only")
+        return self
+
+    def _fits_a_detector(self) -> Self:
+        if self.augmentation != "flip" or self.anchor_size is None:
+            raise ValueError("Expected augmentation flip and an anchor_size for a retinanet")
+        # Only there do both libraries pad the pyramid's coarsest levels alike.
+        if self.size is not None and self.size % 128 != 32:
+            raise ValueError("Expected a size of 32 more than a multiple of 128 for a retinanet")
         return self
 
     @property
@@ -208,7 +245,7 @@ def _parse(field: str, text: str) -> Any:
     items = [item.strip() for item in text.split(",") if item.strip()]
     if field == "lr_drops":
         return items
-    if text == "none" and field in ("depth", "width", "size", "resize", "augmentation"):
+    if text == "none" and field in _OPTIONAL:
         return None
     if field == "overrides":
         return dict(_pattern_and_rule(item) for item in items)
