@@ -1,7 +1,7 @@
 """The paper's experiment on COCO, and the same experiment in small.
 
-The paper's settings: Xiao et al. (2019), section 3.2: RetinaNet with a ResNet-18, the last layers of
-both subnets by backprop, 40,000 updates of 8 pictures. It does not say how large pictures were.
+The paper's settings: Xiao et al. (2019), section 3.2: RetinaNet with a ResNet-18, the last layers
+of both subnets by backprop, 40,000 updates of 8 pictures. How large these were, it does not say.
 """
 
 from typing import Any
