@@ -21,9 +21,12 @@ from antiparallel.benchmarks.models.detector import (
     POSITIVE,
     PRIOR_BIAS,
     SCORE,
+    SUBNET_SCALE,
     anchor_sizes,
     grids,
 )
+from antiparallel.benchmarks.models.pytorch import draw_anew
+from antiparallel.torch.inventory import weight_layers
 
 Outputs = dict[str, Tensor]
 
@@ -104,10 +107,19 @@ class RetinaNet(detection.RetinaNet):
             rows.append(torch.cat(columns, 1).tolist())
         return rows
 
-    def set_prior(self) -> None:
-        """Give the class logits the bias by which every class is rare, and the boxes none."""
-        nn.init.constant_(self.head.classification_head.cls_logits.bias, PRIOR_BIAS)
-        nn.init.zeros_(self.head.regression_head.bbox_reg.bias)
+
+def start_subnets(model: RetinaNet, seed: int) -> None:
+    """Draw the subnets' weights and feedback anew, by ``SUBNET_SCALE``, and make classes rare.
+
+    Args:
+        model: The model, converted or not, and initialised by the specification.
+        seed: The experiment's seed; layers keep their numbers in the whole model.
+    """
+    head = set(model.head.modules())
+    for found in weight_layers(model):
+        if found.module in head:
+            draw_anew(found.module, SUBNET_SCALE, (seed, found.index))
+    nn.init.constant_(model.head.classification_head.cls_logits.bias, PRIOR_BIAS)
 
 
 def build_retinanet(classes: int, anchor_size: float, frozen: bool) -> RetinaNet:
@@ -128,7 +140,7 @@ def build_retinanet(classes: int, anchor_size: float, frozen: bool) -> RetinaNet
         returned_layers=[2, 3, 4],
         extra_blocks=LastLevelP6P7(256, 256),
     )
-    model = RetinaNet(
+    return RetinaNet(
         backbone,
         classes,
         anchor_generator=AnchorGenerator(
@@ -140,5 +152,3 @@ def build_retinanet(classes: int, anchor_size: float, frozen: bool) -> RetinaNet
         detections_per_img=DETECTIONS,
         topk_candidates=CANDIDATES,
     )
-    model.set_prior()
-    return model
