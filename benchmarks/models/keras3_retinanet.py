@@ -9,6 +9,7 @@ from keras import layers, ops
 from keras_hub.layers import AnchorGenerator
 from keras_hub.models import RetinaNetBackbone, RetinaNetObjectDetector
 
+from antiparallel.benchmarks.models.correspondence import Arrays
 from antiparallel.benchmarks.models.detector import (
     ALPHA,
     ASPECT_RATIOS,
@@ -20,7 +21,7 @@ from antiparallel.benchmarks.models.detector import (
     anchor_sizes,
 )
 from antiparallel.benchmarks.models.keras3 import draw_anew, resnet18_backbone
-from antiparallel.benchmarks.models.retinanet import RETINANET
+from antiparallel.benchmarks.models.retinanet import BACKBONE, RETINANET
 from antiparallel.benchmarks.models.suppression import detected
 from antiparallel.keras.inventory import weight_layers
 
@@ -153,6 +154,14 @@ def _focal_loss(targets: Any, logits: Any) -> Any:
     # keras.losses.BinaryFocalCrossentropy clips p to [1e-7, 1 - 1e-7], which has no slope there.
     cross_entropy = ops.binary_crossentropy(targets, logits, from_logits=True)
     return alpha_t * (cross_entropy * (1 - p_t) ** GAMMA)
+
+
+def write_backbone(model: RetinaNet, arrays: Arrays) -> None:
+    """Give the backbone the weights of ``models.backbone.backbone_weights``."""
+    variables = dict(RETINANET.keras_variables(model))
+    named = {f"{BACKBONE}{name}": array for name, array in arrays.items()}
+    for name, array in RETINANET.torch_to_keras(named).items():
+        variables[name].assign(array)
 
 
 def build_retinanet(size: int, classes: int, anchor_size: float, frozen: bool) -> RetinaNet:

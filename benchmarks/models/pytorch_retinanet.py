@@ -11,6 +11,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from antiparallel.benchmarks.models.correspondence import Arrays
 from antiparallel.benchmarks.models.detector import (
     ASPECT_RATIOS,
     CANDIDATES,
@@ -98,7 +99,9 @@ class RetinaNet(detection.RetinaNet):
         """
         anchors = self.anchors(size, outputs["cls_logits"].device)
         lengths = [len(level) for level in anchors]
-        levels = {name: list(output.float().split(lengths, 1)) for name, output in outputs.items()}
+        levels = {
+            name: list(torch.split(output.float(), lengths, 1)) for name, output in outputs.items()
+        }
         pictures = len(outputs["cls_logits"])
         found = self.postprocess_detections(levels, [anchors] * pictures, [(size, size)] * pictures)
         rows: list[list[list[float]]] = []
@@ -120,6 +123,13 @@ def start_subnets(model: RetinaNet, seed: int) -> None:
         if found.module in head:
             draw_anew(found.module, SUBNET_SCALE, (seed, found.index))
     nn.init.constant_(model.head.classification_head.cls_logits.bias, PRIOR_BIAS)
+
+
+def write_backbone(model: RetinaNet, arrays: Arrays) -> None:
+    """Give the backbone the weights of ``models.backbone.backbone_weights``."""
+    state = model.backbone.body.state_dict()
+    for name, array in arrays.items():
+        state[name].copy_(torch.from_numpy(array))
 
 
 def build_retinanet(classes: int, anchor_size: float, frozen: bool) -> RetinaNet:
