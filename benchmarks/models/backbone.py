@@ -37,8 +37,8 @@ def backbone_weights(name: str) -> tuple[Arrays, str]:
         are, with the beginning of their SHA-256.
 
     Raises:
-        SpecError: There are no such weights or they cannot be had, the run is not complete or has another network, or
-            its checkpoint is damaged.
+        SpecError: There are no such weights or they cannot be had, the run is not complete or has
+            another network, or its checkpoint is damaged.
     """
     folder = Path(name)
     state, source = _of_run(folder) if folder.is_dir() else _of_torchvision(name)

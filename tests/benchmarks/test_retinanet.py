@@ -4,9 +4,10 @@ Keras runs on the engine that KERAS_BACKEND names.
 """
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ from retinanet_driver import (
     CLASSES,
     MUTATED,
     OBJECTS,
-    RULES,
+    RUNS,
     SIZE,
+    TRAINED,
     WRITTEN,
+    Run,
     answers,
 )
 
@@ -43,7 +46,7 @@ Load = Callable[[str], Found]
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Load:
+def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
     """Run both networks, each in a process of its own."""
     folder = tmp_path_factory.mktemp("retinanet")
     driver = Path(__file__).with_name("retinanet_driver.py")
@@ -61,45 +64,52 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Load:
 
     def load(name: str) -> Found:
         path = folder / f"{name}.npz"
-        if name == f"keras-{WRITTEN}-float64" and not path.exists():
+        if name == f"keras-{TRAINED}" and not path.exists():
             assert engine_of("keras") != "tensorflow"
             pytest.skip("on this engine Keras normalises batches in float32, whatever their dtype")
         return dict(np.load(path))
 
-    return load
+    yield load
+    shutil.rmtree(folder)  # large
 
 
-RUNS = [(rule, "float32") for rule in RULES] + [(WRITTEN, "float64")]
+@pytest.mark.parametrize("run", RUNS, ids=str)
+def test_both_give_the_same_outputs_and_losses(found: Load, run: Run):
+    torch, keras = found(f"torch-{run}"), found(f"keras-{run}")
+    names = [name for name in torch if name.startswith(("outputs/", "losses/", "step/"))]
+    assert len(names) == 6
+    for name in names:
+        # KerasHub encodes boxes in float32; the slope of the distance does not depend on it
+        dtype = "float32" if name.endswith("/regression") else run.dtype
+        apart = np.linalg.norm(keras[name] - torch[name])
+        tolerance = LONGEST_SUM * float(np.finfo(dtype).eps)
+        assert apart <= tolerance * np.linalg.norm(torch[name]), name
+    total = sum(torch[f"step/{part}"] for part in ("classification", "regression"))
+    assert keras["step/loss"] == pytest.approx(total, rel=LONGEST_SUM * EPS)
 
 
-@pytest.mark.parametrize(("rule", "dtype"), RUNS)
-def test_both_give_the_same_outputs_losses_and_gradients(found: Load, rule: str, dtype: str):
-    torch, keras = found(f"torch-{rule}-{dtype}"), found(f"keras-{rule}-{dtype}")
-    tolerance = LONGEST_SUM * float(np.finfo(dtype).eps)
-    for name in torch:
-        if name.startswith(("outputs/", "losses/", "step/")):
-            apart = np.linalg.norm(keras[name] - torch[name])
-            assert apart <= tolerance * np.linalg.norm(torch[name]), name
-    gradients = [name for name in torch if name.startswith("gradient/")]
-    assert (
-        len(gradients) == 38 + 18 + 2 * 20
-    )  # kernels, the subnets' and the pyramid's biases, norms
+@pytest.mark.parametrize("run", [run for run in RUNS if run.dtype == "float64"], ids=str)
+def test_both_give_the_same_gradients(found: Load, run: Run):
+    keras = found(f"keras-{run}")
+    gradients = [name for name in keras if name.startswith("gradient/")]
+    # Kernels, the biases of pyramid and subnets, gamma and beta
+    assert len(gradients) == 38 + 18 + (0 if run.frozen else 2 * 20)
     for name in gradients:
-        assert keras[name] <= tolerance, name
+        assert keras[name] <= LONGEST_SUM * float(np.finfo(np.float64).eps), name
 
 
 @pytest.mark.parametrize("rule", MUTATED)
 def test_a_rule_that_is_wrong_in_one_layer_gives_other_gradients(found: Load, rule: str):
-    assert max(found(f"mutant-{rule}").values()) > 100 * LONGEST_SUM * EPS
+    assert max(found(f"mutant-{rule}").values()) > 0.1
 
 
-@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != WRITTEN])
-def test_weights_and_feedback_are_drawn_the_same_to_the_bit(found: Load, rule: str):
-    torch, keras = found(f"torch-{rule}-float32"), found(f"keras-{rule}-float32")
+@pytest.mark.parametrize("run", [run for run in RUNS if run.rule != WRITTEN], ids=str)
+def test_weights_and_feedback_are_drawn_the_same_to_the_bit(found: Load, run: Run):
+    torch, keras = found(f"torch-{run}"), found(f"keras-{run}")
     names = [name for name in keras if name.startswith("drawn/")]
     feedback = [name for name in names if name.endswith("feedback")]
     assert len(names) == 38 + 18 + 4 * 20 + len(feedback)
-    assert len(feedback) == (36 if rule == "fa" else 0)
+    assert len(feedback) == (36 if run.rule == "fa" else 0)
     for name in names:
         assert keras[name] == torch[name], name
 
