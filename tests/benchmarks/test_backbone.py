@@ -15,6 +15,9 @@ from antiparallel.benchmarks.record import Position, Record
 from antiparallel.benchmarks.run_folder import RunFolder
 from antiparallel.spec import SpecError
 
+# First: TensorFlow, imported before PyTorch, can make PyTorch's import crash.
+torch = pytest.importorskip("torch", exc_type=ImportError)
+
 Run = Callable[..., Path]
 State = dict[str, np.ndarray]
 
@@ -105,7 +108,6 @@ def downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_torchvisions_weights_are_had_by_their_name(downloaded: Path):
-    torch = pytest.importorskip("torch", exc_type=ImportError)
     state = resnet18()
     torch.save({name: torch.from_numpy(array) for name, array in state.items()}, downloaded)
     arrays, source = backbone_weights("IMAGENET1K_V1")
@@ -116,7 +118,6 @@ def test_torchvisions_weights_are_had_by_their_name(downloaded: Path):
 
 
 def test_a_file_of_weights_that_holds_a_program_is_refused(downloaded: Path):
-    torch = pytest.importorskip("torch", exc_type=ImportError)
     torch.save({"conv1.weight": Path("/")}, downloaded)
     with pytest.raises(SpecError, match=r"Received: backbone='IMAGENET1K_V1'"):
         backbone_weights("IMAGENET1K_V1")
