@@ -151,7 +151,7 @@ def compare_runs(first: Path, second: Path, *, anything: bool = False) -> Compar
         updates = checkpoints[0].position.updates, checkpoints[1].position.updates
         tensors, alone = _distances(checkpoints[0].state, checkpoints[1].state, _layers(one))
     epochs = [_difference(a, b) for a, b in zip(one.epochs, other.epochs, strict=False)]
-    losses = _losses(*(np.array(folder.read_losses()) for folder in folders))
+    losses = _losses(*(np.array(folder.read_losses().get("loss", [])) for folder in folders))
     answers = _answers(one, other)
     return Comparison(one, other, recipe, epochs, losses, updates, tensors, alone, answers)
 

@@ -1,11 +1,13 @@
 """A run's folder: record, losses, checkpoints, TensorBoard events, and who holds it."""
 
 import fcntl
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -21,9 +23,10 @@ from antiparallel.benchmarks.record import Record, command_line
 from antiparallel.spec import SpecError
 
 _RECORD, _LOCK, _CHECKPOINTS, _LOSSES = "record.json", "lock", "checkpoints", "losses"
+_DETECTIONS = "detections.json"
 _EVENTS = "events/events.out.tfevents.antiparallel"
 
-_Losses = TypeAdapter(tuple[float, ...])
+_Losses = TypeAdapter(dict[str, tuple[float, ...]])
 
 
 class RunFolder:
@@ -108,25 +111,31 @@ class RunFolder:
         write_atomically(self.path / _RECORD, (record.model_dump_json(indent=1) + "\n").encode())
         write_events(self.path / _EVENTS, record.epochs)
 
-    def write_losses(self, epoch: int, losses: Sequence[float]) -> None:
-        """Keep the loss of each update of an epoch, in nats."""
+    def write_losses(self, epoch: int, losses: Mapping[str, Sequence[float]]) -> None:
+        """Keep the losses of each update of an epoch: see ``stepper.Trained``."""
         path = self.path / _LOSSES / f"epoch-{epoch:04d}.json"
         path.parent.mkdir(exist_ok=True)
-        write_atomically(path, _Losses.dump_json(tuple(losses), indent=1) + b"\n")
+        write_atomically(path, _Losses.dump_json(dict(losses), indent=1) + b"\n")
 
-    def read_losses(self) -> list[float]:
-        """Return the loss of each update of the epochs completed, in nats.
+    def read_losses(self) -> dict[str, list[float]]:
+        """Return the losses of each update of the epochs completed: see ``stepper.Trained``.
 
         Raises:
-            SpecError: A file is no list of losses.
+            SpecError: A file has no lists of losses.
         """
-        found: list[float] = []
+        found: dict[str, list[float]] = {}
         for path in sorted((self.path / _LOSSES).glob("epoch-*.json")):
             try:
-                found += _Losses.validate_json(read_bounded(path, LARGEST_JSON))
+                losses = _Losses.validate_json(read_bounded(path, LARGEST_JSON))
             except ValidationError as error:
-                raise SpecError(f"Expected a list of losses. Received: {str(path)!r}") from error
+                raise SpecError(f"Expected lists of losses. Received: {str(path)!r}") from error
+            for name, values in losses.items():
+                found.setdefault(name, []).extend(values)
         return found
+
+    def write_detections(self, detections: Sequence[Mapping[str, Any]]) -> None:
+        """Keep what was last found in the validation pictures, in COCO's format of results."""
+        write_atomically(self.path / _DETECTIONS, (json.dumps(list(detections)) + "\n").encode())
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Commit a checkpoint."""

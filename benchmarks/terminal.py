@@ -261,7 +261,8 @@ class RunBar:
                 batch_size=self._batch_size,
                 remark="",
             )
-        remark = "" if told.error is None else f"val. error {100 * told.error:.1f} %"
+        error = told.validation.get("error")
+        remark = "" if error is None else f"val. error {100 * error:.1f} %"
         self._bars.update(self._task, completed=told.updates, remark=remark)
 
     def remove(self) -> None:

@@ -63,7 +63,7 @@ class Pictures:
 
     def validation_batches(self, batch_size: int, part: Part = WHOLE) -> Iterator[Batch]:
         """Yield all validation pictures in their order; the last batch may be smaller."""
-        images, labels = self.validation
+        images, labels = self.validation.images, self.validation.labels
         for start in range(0, len(labels), batch_size):
             chosen = slice(start, start + batch_size)
             yield Batch(part.of(images[chosen]), part.of(labels[chosen]))

@@ -17,7 +17,14 @@ from antiparallel.benchmarks.models import resnet18
 from antiparallel.benchmarks.models.keras3 import build as build_model
 from antiparallel.benchmarks.processes import ALONE, Processes
 from antiparallel.benchmarks.recipes import Recipe
-from antiparallel.benchmarks.stepper import Evaluation, State, Trained, combined, process_memory
+from antiparallel.benchmarks.stepper import (
+    Evaluation,
+    Losses,
+    State,
+    Trained,
+    combined,
+    process_memory,
+)
 from antiparallel.benchmarks.steppers.keras3_devices import (
     ENGINE,
     KerasDevices,
@@ -25,6 +32,7 @@ from antiparallel.benchmarks.steppers.keras3_devices import (
     predict,
     set_threads,
 )
+from antiparallel.benchmarks.tasks.keras3 import Classification, Detection, Task
 from antiparallel.keras.attachment import FeedbackState
 from antiparallel.keras.inventory import named_layers
 from antiparallel.spec import SpecError
@@ -38,6 +46,7 @@ class KerasStepper:
 
     Args:
         model: The model, converted, initialised and compiled.
+        task: What it is asked to do.
         dataset: Its pictures, for their mean and deviation.
         names: The layers' names in the record, by their names in the model, if they differ.
         device: Where it is, in the words of ``keras.device``.
@@ -48,6 +57,7 @@ class KerasStepper:
     def __init__(
         self,
         model: keras.Model,
+        task: Task,
         dataset: Dataset,
         names: Mapping[str, str],
         device: str,
@@ -56,6 +66,7 @@ class KerasStepper:
         processes: Processes = ALONE,
     ) -> None:
         self._model = model
+        self._task = task
         self._mean = np.array(dataset.mean, np.float32)
         self._deviation = np.array(dataset.deviation, np.float32)
         self._names = names
@@ -66,38 +77,36 @@ class KerasStepper:
     def train(self, batches: Iterable[Batch], lr: float, sums: Mapping[str, float]) -> Trained:
         """Make one update per batch; see ``Stepper``."""
         self._model.optimizer.learning_rate = lr
-        totals = {"examples": 0.0, "loss": 0.0, "error": 0.0, "top5_error": 0.0, **sums}
-        losses: list[float] = []
+        names = ("examples", *self._task.metrics)
+        totals = dict.fromkeys(names, 0.0) | sums
+        losses: Losses = {name: [] for name in self._task.losses}
         with keras.device(self._device):
-            for images, labels in batches:
+            for batch in batches:
                 self._model.reset_metrics()  # they are means over all batches since
                 found = self._model.train_on_batch(
-                    self._standardised(images), labels, return_dict=True
+                    self._standardised(batch.images), self._task.targets(batch), return_dict=True
                 )
-                losses.append(float(found["loss"]))
-                pictures = len(labels) * self._processes.part.world  # whose means Keras found
-                totals["examples"] += pictures
-                totals["loss"] += losses[-1] * pictures
-                for name in ("error", "top5_error"):
-                    totals[name] += round((1 - float(found[f"1 - {name}"])) * pictures)
-                if not isfinite(losses[-1]):  # the update is made: in memory only
+                pictures = len(batch.images) * self._processes.part.world  # whose means Keras found
+                counted = [pictures, *self._task.sums(found, pictures)]
+                for name, number in zip(names, counted, strict=True):
+                    totals[name] += number
+                for name, kept in losses.items():
+                    kept.append(float(found[name]))
+                if not isfinite(losses["loss"][-1]):  # the update is made: in memory only
                     break
         return Trained(totals, losses)
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
-        """Return mean loss, mean error and predictions; see ``Stepper``."""
-        totals = {"loss": 0.0, "error": 0.0, "top5_error": 0.0}
-        predictions: list[list[int]] = []
+        """Return mean losses and errors, and answers; see ``Stepper``."""
+        totals = dict.fromkeys(self._task.metrics, 0.0)
+        answers: list[list[Any]] = []
         with keras.device(self._device):
-            for images, labels in batches:
-                logits = predict(self._model, self._standardised(images))
-                answers = logits.argmax(1)
-                totals["loss"] += _cross_entropy(logits, labels)
-                totals["error"] += float((answers != labels).sum())
-                best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
-                totals["top5_error"] += float((best != labels[:, None]).all(1).sum())
-                predictions.append(answers.tolist())
-        return combined(totals, predictions, self._processes)
+            for batch in batches:
+                outputs = predict(self._model, self._standardised(batch.images))
+                for name, number in zip(totals, self._task.judge(outputs, batch), strict=True):
+                    totals[name] += number
+                answers.append(self._task.answers(outputs))
+        return combined(totals, answers, self._processes)
 
     def state(self) -> State:
         """Return variables, feedback and momentum; see ``Stepper``."""
@@ -188,17 +197,9 @@ def build(
             keep_signs=recipe.keep_signs,
         )
         optimizer.build(model.trainable_variables)
-        metrics = keras.metrics
-        model.compile(
-            optimizer=optimizer,
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=[
-                metrics.SparseCategoricalAccuracy(name="1 - error"),
-                metrics.MeanMetricWrapper(_in_top5, "1 - top5_error"),
-            ],
-            jit_compile=recipe.compiled or ENGINE == "jax",  # which has nothing else
-        )
-    return KerasStepper(model, dataset, names, device, threads, processes=processes)
+        task: Task = Detection(model) if recipe.model == "retinanet" else Classification()
+        task.compile(model, optimizer, jit=recipe.compiled or ENGINE == "jax")  # has nothing else
+    return KerasStepper(model, task, dataset, names, device, threads, processes=processes)
 
 
 def _renamed(overrides: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
@@ -263,17 +264,3 @@ def _engine_version() -> str:
 def _array(value: Any) -> NDArray[Any]:
     array: NDArray[Any] = keras.ops.convert_to_numpy(value)
     return array
-
-
-def _in_top5(labels: Any, logits: Any) -> Any:
-    """Return 1 for each picture whose label is among the five best answers, else 0."""
-    wide = keras.ops.cast(logits, "float32")  # TensorFlow compares nothing else
-    return keras.metrics.sparse_top_k_categorical_accuracy(labels, wide, min(5, logits.shape[1]))
-
-
-def _cross_entropy(logits: NDArray[Any], labels: NDArray[np.int64]) -> float:
-    """Return the sum of the pictures' losses."""
-    wide = logits.astype(np.float64)
-    top = wide.max(1)
-    logs = top + np.log(np.exp(wide - top[:, None]).sum(1))
-    return float((logs - wide[np.arange(len(labels)), labels]).sum())

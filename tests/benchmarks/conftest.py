@@ -63,7 +63,7 @@ class SoftmaxRegression:
             error = probabilities - np.eye(10)[batch.labels]
             self.weight -= lr * error.T @ inputs / len(losses)
             self.updates += 1
-        return Trained(totals, means)
+        return Trained(totals, {"loss": means})
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         totals, predictions = {"loss": 0.0, "error": 0.0}, []

@@ -74,8 +74,8 @@ def make(tmp_path: Path, tiny: Callable[..., Recipe]) -> Make:
                 status="complete", epochs=epochs, predictions=predictions, labels=LABELS,
             )
         )  # fmt: skip
-        folder.write_losses(0, updates[:2])
-        folder.write_losses(1, updates[2:])
+        folder.write_losses(0, {"loss": updates[:2]})
+        folder.write_losses(1, {"loss": updates[2:]})
         if state is not None:
             folder.save(Checkpoint(Position(epoch=2, updates=8), state))
         return folder.path

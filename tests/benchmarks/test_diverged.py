@@ -29,7 +29,7 @@ def require_kept(folder: Path) -> None:
     assert checkpoint is not None
     assert 0 < checkpoint.position.updates <= record.diverged_at
     assert all(np.isfinite(array).all() for array in checkpoint.state.values())
-    assert np.isfinite(checkpoint.position.losses).all()
+    assert np.isfinite(checkpoint.position.losses["loss"]).all()
     (experiment,) = gather([record])
     (setting,) = experiment.settings
     assert setting.diverged == (0,)

@@ -131,7 +131,7 @@ def test_weights_that_are_not_finite_are_not_saved_though_every_loss_was(
 
 def test_the_loss_of_every_update_is_kept(tmp_path: Path, train_linear: TrainLinear):
     record = train_linear(tmp_path)
-    losses = RunFolder(tmp_path).read_losses()
+    losses = RunFolder(tmp_path).read_losses()["loss"]
     assert len(losses) == 2 * STEPS
     for epoch in record.epochs:
         mean = np.mean(losses[STEPS * epoch.epoch : STEPS * (epoch.epoch + 1)])
@@ -144,8 +144,8 @@ def test_progress_is_told_after_every_round(tmp_path: Path, train_linear: TrainL
     told = [progress.updates for progress in seen]
     assert told == sorted(told)
     assert set(told) >= set(range(0, 2 * STEPS + 1, 2))
-    assert seen[-1] == Progress(2 * STEPS, 2 * STEPS, record.epochs[-1].validation["error"])
-    assert seen[0].error is None
+    assert seen[-1] == Progress(2 * STEPS, 2 * STEPS, record.epochs[-1].validation)
+    assert seen[0].validation == {}
 
 
 def test_a_number_that_does_not_exist_survives_the_record(
