@@ -149,6 +149,22 @@ class Record(_Frozen):
         return sum(epoch.seconds for epoch in self.epochs)
 
 
+class Found(_Frozen):
+    """An object that was found in a picture, as COCO's format of results has it.
+
+    Args:
+        image_id: The picture's id.
+        category_id: The category's id.
+        bbox: Left, top, width and height, in pixels of the picture as it is on disk.
+        score: How sure the network is, from 0 to 1.
+    """
+
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    score: float
+
+
 class ShownObject(_Frozen):
     """An object in a picture, as COCO annotates it.
 

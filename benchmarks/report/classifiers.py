@@ -8,7 +8,6 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from antiparallel.benchmarks.data import digits
 from antiparallel.benchmarks.report.comparison import Comparison
-from antiparallel.benchmarks.report.layers import draw_courses, draw_layers
 from antiparallel.benchmarks.report.looks import COMPARED, GRID, label_ends, look, seeds, title
 from antiparallel.benchmarks.report.measures import MEASURES
 from antiparallel.benchmarks.report.published import METRICS
@@ -54,9 +53,7 @@ def compare_classifiers(comparison: Comparison) -> Figure:
     panels = figure.subplots(1, len(comparison.rows), sharey=True, squeeze=False)[0]
     floor = _floor(comparison.first)
     for axes, row in zip(panels, comparison.rows, strict=True):
-        for experiment, drawn in zip(
-            (comparison.first, comparison.second), COMPARED, strict=True
-        ):
+        for experiment, drawn in zip((comparison.first, comparison.second), COMPARED, strict=True):
             result = next(r for r in experiment.complete if r.setting == row.setting)
             errors = np.maximum(result.curves("error"), floor)
             epochs = np.arange(1, errors.shape[1] + 1)
@@ -83,8 +80,8 @@ def compare_classifiers(comparison: Comparison) -> Figure:
 
 def _curves(experiment: Experiment) -> Figure:
     """Draw a panel for top-1 and, where records have it and it says something, one for top-5."""
-    shown = {metric: name for metric, name in METRICS["classification"].items()}
-    shown = {metric: name for metric, name in shown.items() if _with(experiment, metric)}
+    names = METRICS["classification"]
+    shown = {metric: name for metric, name in names.items() if _with(experiment, metric)}
     figure = Figure(figsize=(4 + 4.5 * len(shown), 4.8), layout="constrained")
     panels = figure.subplots(1, len(shown), squeeze=False)[0]
     for axes, (metric, name) in zip(panels, shown.items(), strict=True):
@@ -124,9 +121,7 @@ def _draw_curves(axes: Axes, experiment: Experiment, metric: str) -> None:
 
 def _with(experiment: Experiment, metric: str) -> list[SettingResult]:
     """Return the settings all of whose records have a metric; older ones lack top-5."""
-    return [
-        result for result in experiment.complete if not np.isnan(result.curves(metric)).any()
-    ]
+    return [result for result in experiment.complete if not np.isnan(result.curves(metric)).any()]
 
 
 def _set_percent(axes: Axes, floor: float, smallest: float) -> None:
@@ -147,8 +142,8 @@ def _set_percent(axes: Axes, floor: float, smallest: float) -> None:
 def _pictures(experiment: Experiment) -> Figure:
     """Draw the pictures that were misclassified most, and each setting's answer to them."""
     held_out = digits().validation
-    answers = np.array([run.predictions for run in experiment.records])
-    wrong = (answers != held_out.labels).mean(0)
+    taken_for = np.array([run.predictions for run in experiment.records])
+    wrong = (taken_for != held_out.labels).mean(0)
     chosen = np.argsort(-wrong, kind="stable")[:PICTURES]
     seed = min(run.seed for run in experiment.records)
     rows = [result for result in experiment.complete if seed in result.runs]
@@ -168,7 +163,9 @@ def _pictures(experiment: Experiment) -> Figure:
             held_out.images[picture, ..., 0], cmap="gray_r", extent=(x - 0.38, x + 0.38, 1.58, 0.82)
         )
         for row, result in enumerate(rows):
-            _answer(axes, x, 1.86 + 0.32 * row, result.runs[seed].record.predictions[picture], truth)
+            _answer(
+                axes, x, 1.86 + 0.32 * row, result.runs[seed].record.predictions[picture], truth
+            )
     for row, result in enumerate(rows):
         color = look(result.setting).color
         axes.text(

@@ -167,9 +167,7 @@ def _draw_smoothed(axes: Axes, losses: NDArray[np.float64], drawn: Look, label: 
     smoothed = np.array([smooth(run) for run in losses])
     places = np.arange(1, smoothed.shape[1] + 1)
     axes.plot(places, smoothed.mean(0), drawn.dashes, color=drawn.color, lw=2, label=label)
-    axes.fill_between(
-        places, smoothed.min(0), smoothed.max(0), color=drawn.color, alpha=0.15, lw=0
-    )
+    axes.fill_between(places, smoothed.min(0), smoothed.max(0), color=drawn.color, alpha=0.15, lw=0)
 
 
 def _mark_drops(axes: Axes, experiment: Experiment) -> None:
@@ -192,7 +190,7 @@ def _updates(result: SettingResult) -> int:
     """Return the updates of an epoch; 1 where neither losses nor the recipe tell."""
     record, losses = result.records[0], result.losses("loss")
     if losses.shape[1]:
-        return losses.shape[1] // len(record.epochs)
+        return int(losses.shape[1] // len(record.epochs))
     return record.recipe.steps_per_epoch or 1
 
 

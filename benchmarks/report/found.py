@@ -1,8 +1,8 @@
 """What detectors found in a few pictures, beside what is there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -13,7 +13,7 @@ from PIL import Image
 
 from antiparallel.benchmarks.data.pictures import PictureError, decode
 from antiparallel.benchmarks.files import read_bounded
-from antiparallel.benchmarks.record import Shown, ShownPicture
+from antiparallel.benchmarks.record import Found, Shown, ShownPicture
 from antiparallel.benchmarks.report.looks import look
 from antiparallel.benchmarks.report.results import Experiment
 from antiparallel.spec import SpecError
@@ -27,10 +27,9 @@ _SIDE = 480
 _LARGEST = 64 * 2**20  # bytes of a picture's file
 
 CAPTIONS = {
-    "found": "What is in a few of the evaluated pictures (left), and what each setting's network of "
-    f"the first seed finds in them: boxes with a score of {SCORE:g} or more, their categories and "
-    "scores. A colour is a category. Where the data set is not at hand, the pictures themselves "
-    "are left out.",
+    "found": "What is in a few of the evaluated pictures (left), and what each setting's network "
+    f"of the first seed finds in them: boxes with a score of {SCORE:g} or more, their categories "
+    "and scores. A colour is a category. Where the data set is not at hand, the pictures are empty.",
 }
 
 
@@ -60,8 +59,8 @@ def draw_found(experiment: Experiment, pictures: Path | None) -> Figure | None:
     if shown is None or not shown.pictures:
         return None
     chosen = _choose(shown.pictures)
-    figure = Figure(figsize=(2.9 * (1 + len(runs)), _height(chosen)), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)  # type: ignore[union-attr]
+    figure = Figure(figsize=(2.9 * (1 + len(runs)), _height(chosen)))
+    figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03)
     panels = figure.subplots(
         len(chosen), 1 + len(runs), squeeze=False,
         height_ratios=[picture.height / picture.width for picture in chosen],
@@ -70,7 +69,7 @@ def draw_found(experiment: Experiment, pictures: Path | None) -> Figure | None:
         background = _background(picture, pictures)
         _draw(line[0], picture, background, _truth(picture, shown))
         for axes, run in zip(line[1:], runs.values(), strict=True):
-            detections = [one for one in run.detections if one["image_id"] == picture.image]
+            detections = [one for one in run.detections if one.image_id == picture.image]
             _draw(axes, picture, background, _detected(detections, shown))
             if not _strong(detections):
                 _say_best(axes, detections)
@@ -112,21 +111,21 @@ def _truth(picture: ShownPicture, shown: Shown) -> list[_Box]:
     ]
 
 
-def _detected(detections: Sequence[Mapping[str, Any]], shown: Shown) -> list[_Box]:
+def _detected(detections: Sequence[Found], shown: Shown) -> list[_Box]:
     return [
         _Box(
-            one["bbox"],
-            one["category_id"],
-            f"{_name(one['category_id'], shown)} {one['score']:.2f}",
+            one.bbox,
+            one.category_id,
+            f"{_name(one.category_id, shown)} {one.score:.2f}",
         )
         for one in _strong(detections)
     ]
 
 
-def _strong(detections: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _strong(detections: Sequence[Found]) -> list[Found]:
     """Return the detections to draw, the best last, on top of the others."""
-    strong = [one for one in detections if one["score"] >= SCORE]
-    return sorted(strong, key=lambda one: float(one["score"]))
+    strong = [one for one in detections if one.score >= SCORE]
+    return sorted(strong, key=lambda one: one.score)
 
 
 def _name(category: int, shown: Shown) -> str:
@@ -165,10 +164,19 @@ def _draw_box(axes: Axes, box: _Box) -> None:
     )
 
 
-def _say_best(axes: Axes, detections: Sequence[Mapping[str, Any]]) -> None:
-    best = max((float(one["score"]) for one in detections), default=None)
+def _say_best(axes: Axes, detections: Sequence[Found]) -> None:
+    best = max((one.score for one in detections), default=None)
     text = f"nothing with a score of {SCORE:g}"
     if best is not None:
         text += f"; best {best:.2f}"
-    axes.text(0.5, 0.04, text, transform=axes.transAxes, ha="center", va="bottom", fontsize=8,
-              color="#555555", bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8})  # fmt: skip
+    axes.text(
+        0.5,
+        0.04,
+        text,
+        transform=axes.transAxes,
+        ha="center",
+        va="bottom",
+        fontsize=8,
+        color="#555555",
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+    )

@@ -30,8 +30,8 @@ CLAIM = Claim(
 )
 
 CRITERION = (
-    "The gaps of two experiments are no pairs: theirs is Welch's t-interval, over seeds of both, or "
-    "with one seed in both over their blocks. The image tier is the first of "
+    "The gaps of two experiments are no pairs: theirs is Welch's t-interval, over seeds of both, "
+    "or with one seed in both over their blocks. The image tier is the first of "
     f"{', '.join(_CLASSIFIED)} among the runs reported, with the same backend and ResNet-18."
 )
 

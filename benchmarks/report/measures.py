@@ -27,8 +27,9 @@ class Measure:
         name: Its name, as in records where it stands there.
         key: Its name in report.json.
         title: Its name in the heads of tables, with its unit.
-        brief: The same in the terminal, empty where there is no room for it.
-        of: Returns it for a complete run; nan where the run has none.
+        brief: The same for the terminal, without the unit; empty where there is no room for it.
+        of: Returns it for a run with an epoch; nan where the run has none.
+        unit: Its unit.
         digits: How many are shown after the point.
         rises: Whether more is better.
     """
@@ -38,8 +39,14 @@ class Measure:
     title: str
     brief: str
     of: Callable[[Run], float]
+    unit: str = "%"
     digits: int = 2
     rises: bool = False
+
+    @property
+    def head(self) -> str:
+        """The head of its column in the terminal."""
+        return f"{self.brief[:1].upper()}{self.brief[1:]} {self.unit}".rstrip()
 
 
 def last_tenth(losses: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -73,25 +80,33 @@ _TOP5 = _after("validation", "top5_error")
 MEASURES: dict[Task, tuple[Measure, ...]] = {
     "classification": (
         Measure(
-            "error", "validation_error_percent", "Top-1 validation error (%)", "Val. error %", _ERROR
+            "error", "validation_error_percent", "Top-1 validation error (%)", "val. error", _ERROR
         ),
-        Measure("top5_error", "validation_top5_error_percent", "Top-5 (%)", "Top-5", _TOP5),
+        Measure("top5_error", "validation_top5_error_percent", "Top-5 (%)", "top-5", _TOP5),
         Measure(
             "train_error",
             "train_error_percent",
             "Train error (%)",
-            "Train error %",
+            "train error",
             _after("train", "error"),
         ),
     ),
     "detection": (
-        _precision("ap", "AP (%)", "AP %"),
+        _precision("ap", "AP (%)", "AP"),
         _precision("ap50", "AP50 (%)", "AP50"),
         _precision("ap75", "AP75 (%)", "AP75"),
         _precision("ap_small", "AP, small (%)", ""),
         _precision("ap_medium", "AP, medium (%)", ""),
         _precision("ap_large", "AP, large (%)", ""),
-        Measure("loss", "final_training_loss", "Final training loss", "Loss", final_loss, digits=3),
+        Measure(
+            "loss",
+            "final_training_loss",
+            "Final training loss (nats)",
+            "loss",
+            final_loss,
+            unit="",
+            digits=3,
+        ),
     ),
 }
 """The columns of a task's table of results; the first is what runs are compared by."""

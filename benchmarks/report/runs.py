@@ -3,12 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from antiparallel.benchmarks.record import Record, Shown
+from antiparallel.benchmarks.record import Found, Record, Shown
 from antiparallel.benchmarks.run_folder import RunFolder
 from antiparallel.spec import SpecError
 
@@ -28,7 +27,7 @@ class Run:
     record: Record
     losses: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     shown: Shown | None = None
-    detections: tuple[Mapping[str, Any], ...] = ()
+    detections: tuple[Found, ...] = ()
 
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:
@@ -56,5 +55,5 @@ def _read(folder: RunFolder) -> Run:
         return Run(record, losses)
     images = {picture.image for picture in shown.pictures}
     # Only these: COCO's validation pictures have half a million.
-    detections = tuple(one for one in folder.read_detections() if one["image_id"] in images)
+    detections = tuple(one for one in folder.read_detections() if one.image_id in images)
     return Run(record, losses, shown, detections)
