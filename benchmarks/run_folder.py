@@ -119,7 +119,8 @@ class RunFolder:
         """Keep the losses of each update of an epoch: see ``stepper.Trained``."""
         path = self.path / _LOSSES / f"epoch-{epoch:04d}.json"
         path.parent.mkdir(exist_ok=True)
-        write_atomically(path, _Losses.dump_json(dict(losses), indent=1) + b"\n")
+        kept = {name: tuple(values) for name, values in losses.items()}
+        write_atomically(path, _Losses.dump_json(kept, indent=1) + b"\n")
 
     def read_losses(self) -> dict[str, list[float]]:
         """Return the losses of each update of the epochs completed: see ``stepper.Trained``.

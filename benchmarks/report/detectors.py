@@ -147,6 +147,7 @@ def _precision(experiment: Experiment) -> Figure:
         axes.set_title(label)
         axes.set_xlabel("Iteration")
         _finish(axes)
+        axes.set_xlim(left=0)
         axes.set_ylim(0, max(1.0, 1.08 * axes.get_ylim()[1]))
         label_ends(axes, ends)
     title(

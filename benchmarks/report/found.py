@@ -29,16 +29,18 @@ _LARGEST = 64 * 2**20  # bytes of a picture's file
 CAPTIONS = {
     "found": "What is in a few of the evaluated pictures (left), and what each setting's network "
     f"of the first seed finds in them: boxes with a score of {SCORE:g} or more, their categories "
-    "and scores. A colour is a category. Where the data set is not at hand, the pictures are empty.",
+    "and scores. A colour is a category, dashes are a crowd. Without the data set at hand, the "
+    "pictures are empty.",
 }
 
 
 class _Box(NamedTuple):
-    """A box to draw: left, top, width and height in pixels, its category, and its text."""
+    """A box to draw: left, top, width and height in pixels, its category, text, and dashes."""
 
     box: Sequence[float]
     category: int
     text: str
+    dashes: str = "-"
 
 
 def draw_found(experiment: Experiment, pictures: Path | None) -> Figure | None:
@@ -63,7 +65,7 @@ def draw_found(experiment: Experiment, pictures: Path | None) -> Figure | None:
     figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03)
     panels = figure.subplots(
         len(chosen), 1 + len(runs), squeeze=False,
-        height_ratios=[picture.height / picture.width for picture in chosen],
+        height_ratios=[_ratio(picture) for picture in chosen],
     )  # fmt: skip
     for line, picture in zip(panels, chosen, strict=True):
         background = _background(picture, pictures)
@@ -87,7 +89,12 @@ def _choose(pictures: Sequence[ShownPicture]) -> list[ShownPicture]:
 
 def _height(pictures: Sequence[ShownPicture]) -> float:
     """Return a figure's height in inches that leaves little empty around these pictures."""
-    return 0.3 + sum(0.05 + 2.85 * picture.height / picture.width for picture in pictures)
+    return 0.3 + sum(0.05 + 2.85 * _ratio(picture) for picture in pictures)
+
+
+def _ratio(picture: ShownPicture) -> float:
+    """Return the height of a picture's row over its column's width; tall ones are made smaller."""
+    return min(picture.height / picture.width, 0.8)
 
 
 def _background(picture: ShownPicture, pictures: Path | None) -> Image.Image | None:
@@ -106,7 +113,7 @@ def _background(picture: ShownPicture, pictures: Path | None) -> Image.Image | N
 
 def _truth(picture: ShownPicture, shown: Shown) -> list[_Box]:
     return [
-        _Box(one.box, one.category, _name(one.category, shown) + (" (crowd)" if one.crowd else ""))
+        _Box(one.box, one.category, _name(one.category, shown), "--" if one.crowd else "-")
         for one in picture.objects
     ]
 
@@ -151,13 +158,17 @@ def _draw(
 def _draw_box(axes: Axes, box: _Box) -> None:
     left, top, width, height = box.box
     color = colormaps["tab10"].colors[box.category % 10]  # type: ignore[attr-defined]
-    axes.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=color, lw=1.4))
+    edge = Rectangle((left, top), width, height, fill=False, edgecolor=color, lw=1.4, ls=box.dashes)
+    axes.add_patch(edge)
+    right_edge = axes.get_xlim()[1]
+    on_the_right = left > 0.65 * right_edge  # where a text to the right would be cut off
     axes.text(
-        max(left, 0),
+        min(left + width, right_edge) if on_the_right else max(left, 0),
         max(top, 0),
         box.text,
         color="white",
         fontsize=6.5,
+        ha="right" if on_the_right else "left",
         va="top",
         clip_on=True,
         bbox={"facecolor": color, "edgecolor": "none", "pad": 1, "alpha": 0.9},
@@ -166,7 +177,7 @@ def _draw_box(axes: Axes, box: _Box) -> None:
 
 def _say_best(axes: Axes, detections: Sequence[Found]) -> None:
     best = max((one.score for one in detections), default=None)
-    text = f"nothing with a score of {SCORE:g}"
+    text = f"nothing with a score of {SCORE:g} or more"
     if best is not None:
         text += f"; best {best:.2f}"
     axes.text(

@@ -26,6 +26,8 @@ _PANELS = (
 )
 _MANY = 12
 """Layers whose names no longer fit side by side in a third of a figure."""
+_VERY_MANY = 30
+"""Layers whose names fit in a whole figure only if they are small."""
 
 
 def draw_layers(experiment: Experiment) -> Figure:
@@ -97,7 +99,8 @@ def _draw_layer_by_layer(axes: Axes, result: SettingResult, name: str, shift: fl
         capsize=2,
         label=result.setting,
     )
-    axes.set_xticks(places, layers, rotation=45, ha="right", rotation_mode="anchor")
+    size = 7.5 if len(layers) > _VERY_MANY else None
+    axes.set_xticks(places, layers, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
 
 
 def _mark_orthogonal(axes: Axes) -> None:

@@ -51,7 +51,7 @@ def note(result: SettingResult) -> str:
 def interval(judgement: Judgement) -> str:
     """Return a judgement's mean and interval as text."""
     if isnan(judgement.mean):
-        return judgement.remark
+        return "-"
     digits = _DIGITS[judgement.unit]
     mean, low, high = (
         f"{end:+.{digits}f}" for end in (judgement.mean, judgement.low, judgement.high)
