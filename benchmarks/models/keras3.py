@@ -80,15 +80,23 @@ def build(recipe: Recipe, channels: int, classes: int) -> keras.Model:
 
 def resnet18(size: int | None, classes: int) -> keras.Model:
     """Build KerasHub's ResNet-18, with the running variance that PyTorch keeps."""
-    from keras_hub.models import ResNetBackbone, ResNetImageClassifier
+    from keras_hub.models import ResNetImageClassifier
+
+    backbone = resnet18_backbone(size)
+    model: keras.Model = ResNetImageClassifier(backbone=backbone, num_classes=classes)
+    return model
+
+
+def resnet18_backbone(size: int | None) -> keras.Model:
+    """Build KerasHub's ResNet-18 without its last layer."""
+    from keras_hub.models import ResNetBackbone
 
     # A name of its own: Keras numbers others by what the process made before.
     backbone = ResNetBackbone(name="backbone", image_shape=(size, size, 3), **KERAS_HUB_RESNET18)
     for layer in backbone.layers:
         if type(layer) is layers.BatchNormalization:
             layer.__class__ = UnbiasedBatchNormalization
-    model: keras.Model = ResNetImageClassifier(backbone=backbone, num_classes=classes)
-    return model
+    return backbone
 
 
 def convnet(net: ConvNet) -> keras.Sequential:

@@ -32,7 +32,7 @@ from antiparallel.benchmarks.steppers.keras3_devices import (
     predict,
     set_threads,
 )
-from antiparallel.benchmarks.tasks.keras3 import Classification, Detection, Task
+from antiparallel.benchmarks.tasks.keras3 import Task, task_of
 from antiparallel.keras.attachment import FeedbackState
 from antiparallel.keras.inventory import named_layers
 from antiparallel.spec import SpecError
@@ -197,7 +197,7 @@ def build(
             keep_signs=recipe.keep_signs,
         )
         optimizer.build(model.trainable_variables)
-        task: Task = Detection(model) if recipe.model == "retinanet" else Classification()
+        task = task_of(recipe, model)
         task.compile(model, optimizer, jit=recipe.compiled or ENGINE == "jax")  # has nothing else
     return KerasStepper(model, task, dataset, names, device, threads, processes=processes)
 

@@ -32,12 +32,10 @@ from antiparallel.benchmarks.steppers.pytorch_processes import (
     whole,
 )
 from antiparallel.benchmarks.tasks.pytorch import (
-    Classification,
-    Detection,
     Outputs,
-    Task,
     in_float32,
     targets_of,
+    task_of,
     tensors,
 )
 from antiparallel.spec import SpecError
@@ -73,8 +71,7 @@ class PyTorchStepper:
         self._settled = not isinstance(model, DistributedDataParallel)
         self._device = next(model.parameters()).device
         self._optimizer = optimizer
-        detector = recipe.model == "retinanet"
-        self._task: Task = Detection(self._model) if detector else Classification()
+        self._task = task_of(recipe, self._model)
         self._mean = torch.tensor(dataset.mean, device=self._device)
         self._deviation = torch.tensor(dataset.deviation, device=self._device)
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiparallel.benchmarks.data import Batch
+from antiparallel.benchmarks.recipes import Recipe
 
 Outputs = NDArray[Any] | dict[str, NDArray[Any]]
 
@@ -113,7 +114,7 @@ class Detection:
 
     def judge(self, outputs: dict[str, NDArray[Any]], batch: Batch) -> list[float]:
         """Return the sums of losses and of their parts; see ``Task``."""
-        found = self._model.picture_losses(outputs, batch.labels, batch.boxes)
+        found = self._model.picture_losses(batch.images, outputs, batch.labels, batch.boxes)
         parts = [float(keras.ops.sum(found[name])) for name in self.metrics[1:]]
         return [sum(parts), *parts]
 
@@ -121,6 +122,11 @@ class Detection:
         """Return the objects found in each picture."""
         found: list[list[list[float]]] = self._model.detections(outputs)
         return found
+
+
+def task_of(recipe: Recipe, model: keras.Model) -> Task:
+    """Return what a recipe asks of its network."""
+    return Detection(model) if recipe.model == "retinanet" else Classification()
 
 
 def _in_top5(labels: Any, logits: Any) -> Any:

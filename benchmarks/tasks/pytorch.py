@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiparallel.benchmarks.data import Batch
+from antiparallel.benchmarks.recipes import Recipe
 
 Outputs = Tensor | dict[str, Tensor]
 
@@ -80,24 +81,34 @@ class Detection:
 
     Args:
         model: The detector, which knows its anchors.
+        size: Height and width of the pictures.
     """
 
     metrics = losses = ("loss", "classification", "regression")
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, size: int) -> None:
         self._model: Any = model
+        self._size = size
 
     def judge(self, outputs: dict[str, Tensor], targets: Targets) -> Seen:
         """Return the mean loss, and the sums of losses and of their parts; see ``Task``."""
-        found = self._model.losses(outputs, targets.labels, targets.boxes)
-        parts = [found[name] for name in self.losses[1:]]
+        found = self._model.picture_losses(self._size, outputs, *targets)
+        parts = [found[name] for name in self.metrics[1:]]
         losses = torch.stack(parts).sum(0)
         return Seen(losses.mean(), [part.sum().item() for part in (losses, *parts)])
 
     def answers(self, outputs: dict[str, Tensor]) -> list[list[list[float]]]:
         """Return the objects found in each picture."""
-        found: list[list[list[float]]] = self._model.detections(outputs)
+        found: list[list[list[float]]] = self._model.detections(self._size, outputs)
         return found
+
+
+def task_of(recipe: Recipe, model: nn.Module) -> Task:
+    """Return what a recipe asks of its network."""
+    if recipe.model != "retinanet":
+        return Classification()
+    assert recipe.size is not None
+    return Detection(model, recipe.size)
 
 
 def targets_of(batch: Batch, device: torch.device) -> Targets:

@@ -138,6 +138,43 @@ def test_the_loss_of_every_update_is_kept(tmp_path: Path, train_linear: TrainLin
         assert mean == pytest.approx(epoch.train["loss"], rel=1e-14)
 
 
+def test_an_epoch_of_a_given_length_goes_on_with_the_pictures_where_the_last_one_ended(
+    tmp_path: Path, train_linear: TrainLinear, softmax_regression, result: Result
+):
+    settings = {"epochs": 4, "steps_per_epoch": 4, "lr": 0.5, "lr_drops": (2,)}
+    stepper = softmax_regression()
+    record = train_linear(tmp_path / "whole", stepper=stepper, **settings)
+    assert record.status == "complete"
+    assert len(record.epochs) == 4
+    order = [
+        batch.labels
+        for number, stop in ((0, STEPS), (1, STEPS), (2, 4))
+        for batch in digits().train_batches(
+            seed=7, epoch=number, start=0, stop=stop, batch_size=200
+        )
+    ]
+    assert all((ours == labels).all() for ours, labels in zip(stepper.seen, order, strict=True))
+    assert [epoch.lr for epoch in record.epochs] == [0.5, 0.5, 0.5 * 0.1, 0.5 * 0.1]
+    for after in (2, 5, 6, 11):
+        ours = softmax_regression()
+        train_linear(
+            tmp_path / "parts",
+            stepper=ours,
+            stop=lambda s=ours, n=after: s.updates >= n,
+            **settings,
+        )
+    train_linear(tmp_path / "parts", **settings)
+    assert result(tmp_path / "parts") == result(tmp_path / "whole")
+
+
+def test_an_epoch_may_be_longer_than_a_pass_through_the_pictures(
+    tmp_path: Path, train_linear: TrainLinear
+):
+    record = train_linear(tmp_path, epochs=1, steps_per_epoch=2 * STEPS + 1, checkpoint_every=99)
+    assert len(RunFolder(tmp_path).read_losses()["loss"]) == 2 * STEPS + 1
+    assert record.epochs[0].train["loss"] > 0
+
+
 def test_progress_is_told_after_every_round(tmp_path: Path, train_linear: TrainLinear):
     seen: list[Progress] = []
     record = train_linear(tmp_path, watch=seen.append)
