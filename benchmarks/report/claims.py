@@ -244,6 +244,9 @@ def _judge(claim: Claim, results: Mapping[str, SettingResult], evidence: Evidenc
     if len(seeds) == 1:
         over, sums = evidence.over, _sum_of_parts(claim, results, evidence.parts, seeds[0])
     reach = _reach(sums)
+    remark = "" if len(seeds) else "no seed has all the runs"
+    if over != "seeds" and len(sums) < 2:
+        remark = f"one seed, and no {over} of its runs to compare"
     return Judgement(
         claim,
         verdict(mean - reach, mean + reach),
@@ -254,7 +257,7 @@ def _judge(claim: Claim, results: Mapping[str, SettingResult], evidence: Evidenc
         seeds,
         over,
         len(sums) if len(sums) > 1 else 0,
-        "" if len(seeds) else "no seed has all the runs",
+        remark,
     )
 
 

@@ -28,6 +28,8 @@ _WINDOW = 50
 """Of how many windows a smoothed curve is made."""
 _NARROWEST = 21
 """Updates that a window has at least."""
+_CORNERS = 500
+"""Places at which a smoothed curve is drawn, at most."""
 _SHOWN = 99
 """Percent of the raw losses that a panel has room for."""
 
@@ -166,9 +168,12 @@ def _draw_smoothed(axes: Axes, losses: NDArray[np.float64], drawn: Look, label: 
     if not len(losses):
         return
     smoothed = np.array([smooth(run) for run in losses])
-    places = np.arange(1, smoothed.shape[1] + 1)
-    axes.plot(places, smoothed.mean(0), drawn.dashes, color=drawn.color, lw=2, label=label)
-    axes.fill_between(places, smoothed.min(0), smoothed.max(0), color=drawn.color, alpha=0.15, lw=0)
+    # Not every update: vector graphics would have megabytes of corners that nobody sees.
+    updates = np.unique(np.linspace(0, smoothed.shape[1] - 1, _CORNERS).round().astype(int))
+    smoothed = smoothed[:, updates]
+    low, high = smoothed.min(0), smoothed.max(0)
+    axes.plot(updates + 1, smoothed.mean(0), drawn.dashes, color=drawn.color, lw=2, label=label)
+    axes.fill_between(updates + 1, low, high, color=drawn.color, alpha=0.15, lw=0)
 
 
 def _mark_drops(axes: Axes, experiment: Experiment) -> None:

@@ -177,7 +177,7 @@ def _draw_box(axes: Axes, box: _Box) -> None:
 
 def _say_best(axes: Axes, detections: Sequence[Found]) -> None:
     best = max((one.score for one in detections), default=None)
-    text = f"nothing with a score of {SCORE:g} or more"
+    text = f"nothing with a score\nof {SCORE:g} or more"
     if best is not None:
         text += f"; best {best:.2f}"
     axes.text(
