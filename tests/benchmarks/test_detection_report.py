@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from antiparallel.benchmarks.events import write_events
 from antiparallel.benchmarks.recipes import RECIPES, Recipe
 from antiparallel.benchmarks.record import (
     Epoch,
@@ -325,3 +326,11 @@ def test_the_terminal_shows_precision(capsys: pytest.CaptureFixture[str]):
     shown = captured.get()
     assert "AP50" in shown
     assert "Val. error" not in shown
+
+
+def test_events_leave_out_a_precision_that_does_not_exist(tmp_path: Path):
+    write_events(tmp_path / "events", run("bp").record.epochs)
+    content = (tmp_path / "events").read_bytes()  # which has tags as they are
+    assert b"ap/validation" in content
+    assert b"regression/train" in content
+    assert b"ap_small/validation" not in content
