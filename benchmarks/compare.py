@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from antiparallel.benchmarks.files import write_atomically
-from antiparallel.benchmarks.models.resnet18 import layer_names
+from antiparallel.benchmarks.models.resnet18 import RESNET18
+from antiparallel.benchmarks.models.retinanet import RETINANET
 from antiparallel.benchmarks.recipes import COMPARED, Recipe
 from antiparallel.benchmarks.record import Epoch, Record
 from antiparallel.benchmarks.report.words import without_nan
@@ -21,6 +22,8 @@ from antiparallel.benchmarks.stepper import State
 from antiparallel.spec import SpecError
 
 _MECHANICS = ("checkpoint_every", "device", "precision", "compiled", "threads")
+_CORRESPONDENCES = {"resnet18": RESNET18, "retinanet": RETINANET}
+"""Names of the networks that libraries have."""
 _PARTS: tuple[Literal["train", "validation"], ...] = ("train", "validation")
 
 
@@ -143,13 +146,14 @@ def compare_runs(first: Path, second: Path, *, anything: bool = False) -> Compar
     recipe = _differing(one.recipe, other.recipe)
     if not anything:
         _require_same_experiment(one, other, recipe)
-    checkpoints = [folder.load() for folder in folders]
+    ours, theirs = (folder.load() for folder in folders)
     tensors: list[TensorDistance] = []
     alone: list[str] = []
     updates = None
-    if checkpoints[0] is not None and checkpoints[1] is not None:
-        updates = checkpoints[0].position.updates, checkpoints[1].position.updates
-        tensors, alone = _distances(checkpoints[0].state, checkpoints[1].state, _layers(one))
+    if ours is not None and theirs is not None:
+        updates = ours.position.updates, theirs.position.updates
+        weights = _weights(ours.state, one), _weights(theirs.state, other)
+        tensors, alone = _distances(*weights, _layers(one))
     epochs = [_difference(a, b) for a, b in zip(one.epochs, other.epochs, strict=False)]
     losses = _losses(*(folder.read_losses() for folder in folders))
     answers = _answers(one, other)
@@ -243,10 +247,9 @@ def _apart(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Losses:
 
 
 def _distances(
-    one: State, other: State, layers: Iterable[str]
+    ours: State, theirs: State, layers: Iterable[str]
 ) -> tuple[list[TensorDistance], list[str]]:
     """Return distances of what both have, first layer first, and names of what one has."""
-    ours, theirs = _weights(one), _weights(other)
     place = {layer: index for index, layer in enumerate(layers)}
     names = sorted(
         ours.keys() | theirs.keys(), key=lambda n: (place.get(n.rpartition(".")[0], len(place)), n)
@@ -256,19 +259,21 @@ def _distances(
     return [_distance(name, ours[name], theirs[name]) for name in both], alone
 
 
-def _weights(state: State) -> State:
+def _weights(state: State, record: Record) -> State:
     """Return weights and stored feedback as torch names them and lays them out: (out, in, ...)."""
-    keras_names = layer_names()  # those of ResNet-18, which are KerasHub's
+    names = _CORRESPONDENCES.get(record.recipe.model, RESNET18)
+    torch_names = names.layer_names()
     found: State = {}
     for name, tensor in state.items():
         part, _, torch_name = name.partition(".")
         if tensor.ndim > 1 and part == "model":
             found[torch_name] = tensor
         elif tensor.ndim > 1 and name.startswith("model/"):
-            owner = name.split("/")[-2]
-            layer = owner.removesuffix(".feedback")
-            kind = "weight" if layer == owner else "feedback"
-            found[f"{keras_names.get(layer, layer)}.{kind}"] = np.moveaxis(tensor, (-1, -2), (0, 1))
+            owner = name.removeprefix("model/").rpartition("/")[0]
+            path = owner.removesuffix(".feedback")
+            kind = "weight" if path == owner else "feedback"
+            layer = torch_names.get(names.keras_name(path) or "", path.rpartition("/")[2])
+            found[f"{layer}.{kind}"] = np.moveaxis(tensor, (-1, -2), (0, 1))
     return found
 
 

@@ -52,6 +52,7 @@ def make(tmp_path: Path, tiny: Callable[..., Recipe]) -> Make:
         predictions: tuple[int, ...] = (),
         data: dict[str, str] | None = None,
         updates: tuple[float, ...] = (),
+        recipe: Recipe | None = None,
         **changes: Any,
     ) -> Path:
         folder = RunFolder(tmp_path / name)
@@ -71,7 +72,7 @@ def make(tmp_path: Path, tiny: Callable[..., Recipe]) -> Make:
         )
         folder.write_record(
             Record(
-                recipe=tiny(**changes), overrides={}, seed=0, backend="torch", data=data or {},
+                recipe=recipe or tiny(**changes), overrides={}, seed=0, backend="torch", data=data or {},
                 status="complete", epochs=epochs, predictions=predictions, labels=LABELS,
             )
         )  # fmt: skip
@@ -198,6 +199,29 @@ def test_feedback_and_kerashubs_layers_have_torchs_names(
 ):
     one = make("torch", {f"model.{torch_name}": KERNEL})
     other = make("keras", {keras_name: np.ascontiguousarray(KERNEL.transpose(2, 3, 1, 0))})
+    (tensor,) = compare_runs(one, other).tensors
+    assert (tensor.name, tensor.relative) == (torch_name, 0)
+
+
+@pytest.mark.parametrize(
+    ("torch_name", "keras_name"),
+    [
+        (
+            "backbone.body.layer2.0.downsample.0.weight",
+            "model/pyramid/backbone/stack1_block0_0_conv/0",
+        ),
+        (
+            "head.classification_head.conv.0.0.feedback",
+            "model/classification_head/conv2d_0.feedback/kernel_feedback",
+        ),
+        ("head.regression_head.bbox_reg.weight", "model/box_head/logits_layer/0"),
+    ],
+)
+def test_a_detectors_layers_have_torchvisions_names(make: Make, torch_name: str, keras_name: str):
+    recipe = RECIPES["coco-tiny/retinanet-fa"]
+    one = make("torch", {f"model.{torch_name}": KERNEL}, recipe=recipe)
+    kernel = np.ascontiguousarray(KERNEL.transpose(2, 3, 1, 0))
+    other = make("keras", {keras_name: kernel}, recipe=recipe)
     (tensor,) = compare_runs(one, other).tensors
     assert (tensor.name, tensor.relative) == (torch_name, 0)
 

@@ -195,6 +195,14 @@ def test_a_gap_of_one_seed_each_is_judged_over_blocks():
     assert (judgement.verdict, judgement.over, judgement.n) == ("supported", "blocks", BLOCKS)
 
 
+def test_a_gap_over_blocks_is_not_compared_with_one_over_seeds():
+    ours = detectors({"bp": [wandering(1, 0.5)], "ss": [wandering(2, 0.8)]})
+    judgement = judge_gap(ours, [classifiers({"bp": [1.0, 1.01], "ss": [1.1, 1.12]})])
+    assert judgement is not None
+    assert (judgement.verdict, judgement.low) == ("undecided", -inf)
+    assert "one seed here or there only" in judgement.remark
+
+
 def test_an_experiment_without_sign_symmetry_has_no_gap():
     ours = detectors({"bp": constant([0.5]), "fa": constant([0.9])})
     assert judge_gap(ours, []) is None
