@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from antiparallel.benchmarks.data import WHOLE, Dataset, digits
+from antiparallel.benchmarks.data.coco import open_coco
 from antiparallel.benchmarks.data.images import open_images
 from antiparallel.benchmarks.data.splits import Watch as WatchCheck
 from antiparallel.benchmarks.data.splits import unwatched as unwatched_check
@@ -119,6 +120,10 @@ def train(
             return training.run()
 
 
+_CONTENTS = {False: "train and val", True: "COCO's annotations and pictures"}
+"""What a data set's folder has in it, by whether detectors look at it."""
+
+
 def open_dataset(recipe: Recipe, data: Data, watch_check: WatchCheck = unwatched_check) -> Dataset:
     """Return a recipe's pictures, checked.
 
@@ -130,11 +135,21 @@ def open_dataset(recipe: Recipe, data: Data, watch_check: WatchCheck = unwatched
         need = (
             "no --data: the digits are in scikit-learn"
             if preprocessing is None
-            else ("--data DIR, the folder that has train and val in it")
+            else f"--data DIR, the folder that has {_CONTENTS[recipe.model == 'retinanet']} in it"
         )
         raise SpecError(f"Expected {need}. Received: data={str(data.root or '')!r}")
     if preprocessing is None or data.root is None:
         return digits()
+    if recipe.model == "retinanet":
+        return open_coco(
+            data.root,
+            preprocessing,
+            training_pictures=recipe.training_pictures,
+            evaluated_on=recipe.evaluated_on,
+            workers=data.workers,
+            skip_bad_images=data.skip_bad_images,
+            watch=watch_check,
+        )
     return open_images(
         data.root,
         preprocessing,
