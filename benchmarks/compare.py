@@ -1,9 +1,9 @@
 """Two runs side by side: what differs after each epoch, in the weights, and in the answers."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import nan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,6 @@ from antiparallel.benchmarks.stepper import State
 from antiparallel.spec import SpecError
 
 _MECHANICS = ("checkpoint_every", "device", "precision", "compiled", "threads")
-_METRICS = ("loss", "error", "top5_error")
 _PARTS: tuple[Literal["train", "validation"], ...] = ("train", "validation")
 
 
@@ -31,8 +30,8 @@ class EpochDifference:
 
     Args:
         epoch: Its number, from 0.
-        train: Loss in nats; errors as fractions.
-        validation: The same over the validation pictures.
+        train: Losses in nats; errors as fractions.
+        validation: The same over the validation pictures; average precision as a fraction.
     """
 
     epoch: int
@@ -102,7 +101,8 @@ class Comparison:
         second: The second.
         recipe: Fields in which the recipes differ, with both values.
         epochs: What differs after each epoch that both completed.
-        losses: What differs update by update; None if a run kept no losses.
+        losses: What differs update by update, by the losses' names in records; none if a run kept
+            none.
         updates: The updates after which the checkpoints compared were made; None without any.
         tensors: Weights and stored feedback of the same name and shape in both.
         alone: Names of those that only one of the runs has.
@@ -113,7 +113,7 @@ class Comparison:
     second: Record
     recipe: dict[str, tuple[Any, Any]]
     epochs: list[EpochDifference]
-    losses: Losses | None
+    losses: dict[str, Losses]
     updates: tuple[int, int] | None
     tensors: list[TensorDistance]
     alone: list[str]
@@ -151,7 +151,7 @@ def compare_runs(first: Path, second: Path, *, anything: bool = False) -> Compar
         updates = checkpoints[0].position.updates, checkpoints[1].position.updates
         tensors, alone = _distances(checkpoints[0].state, checkpoints[1].state, _layers(one))
     epochs = [_difference(a, b) for a, b in zip(one.epochs, other.epochs, strict=False)]
-    losses = _losses(*(np.array(folder.read_losses().get("loss", [])) for folder in folders))
+    losses = _losses(*(folder.read_losses() for folder in folders))
     answers = _answers(one, other)
     return Comparison(one, other, recipe, epochs, losses, updates, tensors, alone, answers)
 
@@ -172,7 +172,7 @@ def write_comparison(comparison: Comparison, out: Path) -> Path:
         "recipe": comparison.recipe,
         "epochs": [asdict(epoch) for epoch in comparison.epochs],
         "parted": comparison.parted,
-        "losses": comparison.losses and asdict(comparison.losses),
+        "losses": {name: asdict(losses) for name, losses in comparison.losses.items()},
         "updates": comparison.updates,
         "tensors": [asdict(tensor) for tensor in comparison.tensors],
         "alone": comparison.alone,
@@ -211,25 +211,35 @@ def _difference(one: Epoch, other: Epoch) -> EpochDifference:
     parts = [
         {
             metric: theirs[metric] - ours[metric]
-            for metric in _METRICS
-            if metric in ours and metric in theirs
+            for metric in ours
+            if metric in theirs and not (isnan(ours[metric]) and isnan(theirs[metric]))
         }
         for ours, theirs in ((getattr(one, part), getattr(other, part)) for part in _PARTS)
     ]
     return EpochDifference(one.epoch, *parts)
 
 
-def _losses(one: NDArray[np.float64], other: NDArray[np.float64]) -> Losses | None:
-    updates = min(len(one), len(other))
-    if not updates:
-        return None
-    apart = np.abs(other[:updates] - one[:updates])
+def _losses(
+    one: Mapping[str, Sequence[float]], other: Mapping[str, Sequence[float]]
+) -> dict[str, Losses]:
+    """Return what differs in each kind of loss that both runs kept, the total first."""
+    names = sorted(one.keys() & other.keys(), key=lambda name: (name != "loss", name))
+    updates = {name: min(len(one[name]), len(other[name])) for name in names}
+    return {
+        name: _apart(*(np.array(run[name][: updates[name]]) for run in (one, other)))
+        for name in names
+        if updates[name]
+    }
+
+
+def _apart(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Losses:
+    apart = np.abs(theirs - ours)
     with np.errstate(divide="ignore"):  # a loss may be 0
-        relative = np.divide(apart, one[:updates], out=np.zeros(updates), where=apart > 0)
+        relative = np.divide(apart, ours, out=np.zeros(len(ours)), where=apart > 0)
     parted, by_percent = (
         next(iter(np.flatnonzero(relative > limit).tolist()), None) for limit in (0, 0.01)
     )
-    return Losses(updates, parted, by_percent, float(relative.max()))
+    return Losses(len(ours), parted, by_percent, float(relative.max()))
 
 
 def _distances(

@@ -149,6 +149,69 @@ class Record(_Frozen):
         return sum(epoch.seconds for epoch in self.epochs)
 
 
+class Found(_Frozen):
+    """An object that was found in a picture, as COCO's format of results has it.
+
+    Args:
+        image_id: The picture's id.
+        category_id: The category's id.
+        bbox: Left, top, width and height, in pixels of the picture as it is on disk.
+        score: How sure the network is, from 0 to 1.
+    """
+
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    score: float
+
+
+class ShownObject(_Frozen):
+    """An object in a picture, as COCO annotates it.
+
+    Args:
+        category: Its category's id.
+        box: Left, top, width and height, in pixels of the picture as it is on disk.
+        crowd: Whether it stands for a crowd.
+    """
+
+    category: int
+    box: tuple[float, float, float, float]
+    crowd: bool = False
+
+
+class ShownPicture(_Frozen):
+    """A picture that a report shows, without its pixels.
+
+    Args:
+        image: Its id, as in ``detections.json``.
+        name: Its file, below the data set's folder.
+        width: In pixels.
+        height: In pixels.
+        objects: What is in it.
+    """
+
+    image: int
+    name: str
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+    objects: tuple[ShownObject, ...] = ()
+
+
+class Shown(_Frozen):
+    """The contents of shown.json: the truth about the first pictures that a run is evaluated on.
+
+    A report can then draw detections where the data set is not at hand, and photographs need not
+    be kept with the results.
+
+    Args:
+        categories: The name of every category, by its id.
+        pictures: The pictures.
+    """
+
+    categories: dict[int, str]
+    pictures: tuple[ShownPicture, ...]
+
+
 def framework(backend: str, engine: str | None) -> str:
     """Return a backend with its engine in a word, as in folders' names: ``keras-jax``."""
     return f"{backend}-{engine}" if engine else backend
