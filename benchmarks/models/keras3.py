@@ -9,6 +9,11 @@ from keras import layers, ops
 from antiparallel.benchmarks.models.networks import AlexNet, ConvNet
 from antiparallel.benchmarks.models.resnet18 import KERAS_HUB_RESNET18
 from antiparallel.benchmarks.recipes import Recipe
+from antiparallel.keras.attachment import attachment
+from antiparallel.keras.layers import FeedbackLayer
+from antiparallel.keras.layout import WeightLayer, draw_like, kernels
+from antiparallel.spec import Scale, feedback_scale
+from antiparallel.spec.draws import Purpose
 
 
 @keras.saving.register_keras_serializable(package="antiparallel")
@@ -65,6 +70,29 @@ class FieldMeans(layers.Layer):
     def _bounds(self, size: int) -> list[tuple[int, int]]:
         n = self.fields
         return [(i * size // n, -(-(i + 1) * size // n)) for i in range(n)]
+
+
+def draw_anew(layer: WeightLayer, scale: Scale, identity: tuple[int, int]) -> None:
+    """Draw a layer's weights and feedback as if it had another number or another lambda.
+
+    Args:
+        layer: The layer, converted or not.
+        scale: What lambda is.
+        identity: The seed and the number.
+    """
+    seed, index = identity
+    (kernel,) = kernels(layer)
+    lam = feedback_scale(kernel.geometry, scale)
+    dtype = layer.kernel.dtype
+    layer.kernel.assign(
+        draw_like(kernel, dtype, lam, seed=seed, index=index, purpose=Purpose.WEIGHT)
+    )
+    if isinstance(layer, FeedbackLayer):
+        drawn = attachment(
+            layer, layer.rule, scale, identity
+        )  # after the weights: it may be theirs
+        layer.detach_rule()
+        layer.attach(drawn)
 
 
 def build(recipe: Recipe, channels: int, classes: int) -> keras.Model:

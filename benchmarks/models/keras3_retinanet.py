@@ -9,7 +9,7 @@ from keras import layers, ops
 from keras_hub.layers import AnchorGenerator
 from keras_hub.models import RetinaNetBackbone, RetinaNetObjectDetector
 
-from antiparallel.benchmarks.models import keras3
+from antiparallel.benchmarks.models.correspondence import Arrays
 from antiparallel.benchmarks.models.detector import (
     ALPHA,
     ASPECT_RATIOS,
@@ -17,9 +17,13 @@ from antiparallel.benchmarks.models.detector import (
     LEVELS,
     PRIOR_BIAS,
     SCALES,
+    SUBNET_SCALE,
     anchor_sizes,
 )
+from antiparallel.benchmarks.models.keras3 import draw_anew, resnet18_backbone
+from antiparallel.benchmarks.models.retinanet import BACKBONE, RETINANET
 from antiparallel.benchmarks.models.suppression import detected
+from antiparallel.keras.inventory import weight_layers
 
 Outputs = Mapping[str, Any]
 
@@ -120,14 +124,26 @@ class RetinaNet(RetinaNetObjectDetector):
         )
         return [detected(*found, anchors, size) for found in zip(logits, deltas, strict=True)]
 
-    def set_prior(self) -> None:
-        """Give the class logits the bias by which every class is rare, and the boxes none.
 
-        KerasHub gives it to the boxes instead.
-        """
-        for head, bias in ((self.classification_head, PRIOR_BIAS), (self.box_head, 0.0)):
-            variable = head.prediction_layer.bias
-            variable.assign(np.full(variable.shape, bias))
+def start_subnets(model: RetinaNet, seed: int) -> None:
+    """Draw the subnets' weights and feedback anew, by ``SUBNET_SCALE``, and make classes rare.
+
+    Args:
+        model: The model, converted or not, and initialised by the specification.
+        seed: The experiment's seed; layers have torchvision's numbers in the whole model.
+    """
+    order = list(RETINANET.layers.values())
+    for found in weight_layers(model):
+        if found.name in order:
+            draw_anew(found.module, SUBNET_SCALE, (seed, order.index(found.name)))
+    _make_classes_rare(model)
+
+
+def _make_classes_rare(model: RetinaNet) -> None:
+    """Give the class logits their first bias, which KerasHub gives to the boxes instead."""
+    for head, bias in ((model.classification_head, PRIOR_BIAS), (model.box_head, 0.0)):
+        variable = head.prediction_layer.bias
+        variable.assign(np.full(variable.shape, bias))
 
 
 def _focal_loss(targets: Any, logits: Any) -> Any:
@@ -138,6 +154,14 @@ def _focal_loss(targets: Any, logits: Any) -> Any:
     # keras.losses.BinaryFocalCrossentropy clips p to [1e-7, 1 - 1e-7], which has no slope there.
     cross_entropy = ops.binary_crossentropy(targets, logits, from_logits=True)
     return alpha_t * (cross_entropy * (1 - p_t) ** GAMMA)
+
+
+def write_backbone(model: RetinaNet, arrays: Arrays) -> None:
+    """Give the backbone the weights of ``models.backbone.backbone_weights``."""
+    variables = dict(RETINANET.keras_variables(model))
+    named = {f"{BACKBONE}{name}": array for name, array in arrays.items()}
+    for name, array in RETINANET.torch_to_keras(named).items():
+        variables[name].assign(array)
 
 
 def build_retinanet(size: int, classes: int, anchor_size: float, frozen: bool) -> RetinaNet:
@@ -151,7 +175,7 @@ def build_retinanet(size: int, classes: int, anchor_size: float, frozen: bool) -
             trained elsewhere need it; else it is trained.
     """
     anchor_sizes(anchor_size)  # KerasHub computes them itself, and refuses none
-    encoder = keras3.resnet18_backbone(size)
+    encoder = resnet18_backbone(size)
     for layer in encoder.layers:
         if frozen and isinstance(layer, layers.BatchNormalization):
             layer.trainable = False
@@ -176,5 +200,5 @@ def build_retinanet(size: int, classes: int, anchor_size: float, frozen: bool) -
             anchor_size=anchor_size,
         ),
     )
-    model.set_prior()
+    _make_classes_rare(model)
     return model

@@ -6,6 +6,31 @@ from torch import nn
 
 from antiparallel.benchmarks.models.networks import AlexNet, ConvNet
 from antiparallel.benchmarks.recipes import Recipe
+from antiparallel.spec import Scale, feedback_scale
+from antiparallel.spec.draws import Purpose
+from antiparallel.torch.attachment import attachment
+from antiparallel.torch.layers import FeedbackLayer
+from antiparallel.torch.layout import WeightLayer, draw_like, geometry
+
+
+def draw_anew(layer: WeightLayer, scale: Scale, identity: tuple[int, int]) -> None:
+    """Draw a layer's weights and feedback as if it had another number or another lambda.
+
+    Args:
+        layer: The layer, converted or not.
+        scale: What lambda is.
+        identity: The seed and the number.
+    """
+    seed, index = identity
+    lam = feedback_scale(geometry(layer), scale)
+    weight = layer.weight.detach()
+    weight.copy_(draw_like(layer, weight, lam, seed=seed, index=index, purpose=Purpose.WEIGHT))
+    if isinstance(layer, FeedbackLayer):
+        drawn = attachment(
+            layer, layer.rule, scale, identity
+        )  # after the weights: it may be theirs
+        layer.detach_rule()
+        layer.attach(drawn)
 
 
 def build(recipe: Recipe, channels: int, classes: int) -> nn.Module:

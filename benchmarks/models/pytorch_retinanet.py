@@ -11,6 +11,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from antiparallel.benchmarks.models.correspondence import Arrays
 from antiparallel.benchmarks.models.detector import (
     ASPECT_RATIOS,
     CANDIDATES,
@@ -21,9 +22,12 @@ from antiparallel.benchmarks.models.detector import (
     POSITIVE,
     PRIOR_BIAS,
     SCORE,
+    SUBNET_SCALE,
     anchor_sizes,
     grids,
 )
+from antiparallel.benchmarks.models.pytorch import draw_anew
+from antiparallel.torch.inventory import weight_layers
 
 Outputs = dict[str, Tensor]
 
@@ -95,7 +99,9 @@ class RetinaNet(detection.RetinaNet):
         """
         anchors = self.anchors(size, outputs["cls_logits"].device)
         lengths = [len(level) for level in anchors]
-        levels = {name: list(output.float().split(lengths, 1)) for name, output in outputs.items()}
+        levels = {
+            name: list(torch.split(output.float(), lengths, 1)) for name, output in outputs.items()
+        }
         pictures = len(outputs["cls_logits"])
         found = self.postprocess_detections(levels, [anchors] * pictures, [(size, size)] * pictures)
         rows: list[list[list[float]]] = []
@@ -104,10 +110,26 @@ class RetinaNet(detection.RetinaNet):
             rows.append(torch.cat(columns, 1).tolist())
         return rows
 
-    def set_prior(self) -> None:
-        """Give the class logits the bias by which every class is rare, and the boxes none."""
-        nn.init.constant_(self.head.classification_head.cls_logits.bias, PRIOR_BIAS)
-        nn.init.zeros_(self.head.regression_head.bbox_reg.bias)
+
+def start_subnets(model: RetinaNet, seed: int) -> None:
+    """Draw the subnets' weights and feedback anew, by ``SUBNET_SCALE``, and make classes rare.
+
+    Args:
+        model: The model, converted or not, and initialised by the specification.
+        seed: The experiment's seed; layers keep their numbers in the whole model.
+    """
+    head = set(model.head.modules())
+    for found in weight_layers(model):
+        if found.module in head:
+            draw_anew(found.module, SUBNET_SCALE, (seed, found.index))
+    nn.init.constant_(model.head.classification_head.cls_logits.bias, PRIOR_BIAS)
+
+
+def write_backbone(model: RetinaNet, arrays: Arrays) -> None:
+    """Give the backbone the weights of ``models.backbone.backbone_weights``."""
+    state = model.backbone.body.state_dict()
+    for name, array in arrays.items():
+        state[name].copy_(torch.from_numpy(array))
 
 
 def build_retinanet(classes: int, anchor_size: float, frozen: bool) -> RetinaNet:
@@ -128,7 +150,7 @@ def build_retinanet(classes: int, anchor_size: float, frozen: bool) -> RetinaNet
         returned_layers=[2, 3, 4],
         extra_blocks=LastLevelP6P7(256, 256),
     )
-    model = RetinaNet(
+    return RetinaNet(
         backbone,
         classes,
         anchor_generator=AnchorGenerator(
@@ -140,5 +162,3 @@ def build_retinanet(classes: int, anchor_size: float, frozen: bool) -> RetinaNet
         detections_per_img=DETECTIONS,
         topk_candidates=CANDIDATES,
     )
-    model.set_prior()
-    return model

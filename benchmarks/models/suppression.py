@@ -49,7 +49,7 @@ def _candidates(
 ) -> tuple[Floats, Floats, NDArray[Any]]:
     """Return boxes, scores and classes of a level's best anchors, best first."""
     with np.errstate(over="ignore"):  # a score of 0 for logits below -88
-        scores = (1 / (1 + np.exp(-logits))).ravel()
+        scores: Floats = np.float32(1) / (1 + np.exp(-logits.ravel()))
     above = np.flatnonzero(scores > SCORE)
     best = above[np.argsort(-scores[above], kind="stable")[:CANDIDATES]]
     places, classes = np.divmod(best, logits.shape[1])
