@@ -117,7 +117,7 @@ class Experiment:
     model: str
     backend: str
     settings: tuple[SettingResult, ...]
-    task: Task = "classification"
+    task: Task
 
     @property
     def measures(self) -> tuple[Measure, ...]:

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
-from math import comb, inf
+from math import comb, inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from antiparallel.benchmarks import cli
 from antiparallel.benchmarks.checkpoint import Checkpoint
 from antiparallel.benchmarks.compare import compare_runs, write_comparison
 from antiparallel.benchmarks.data import digits
-from antiparallel.benchmarks.recipes import Recipe
+from antiparallel.benchmarks.recipes import RECIPES, Recipe
 from antiparallel.benchmarks.record import Epoch, LayerDiagnostics, Position, Record
 from antiparallel.benchmarks.run_folder import RunFolder
 from antiparallel.benchmarks.stepper import State
+from antiparallel.benchmarks.terminal import print_runs
 from antiparallel.spec import SpecError
 
 Make = Callable[..., Path]
@@ -108,6 +109,45 @@ def test_the_first_update_whose_losses_differ_is_found(make: Make):
     assert other is not None
     assert (other.parted, other.parted_by_percent) == (1, 3)
     assert other.largest == 0.5
+
+
+def test_every_kind_of_loss_and_metric_of_a_detector_is_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    def write(name: str, boxes: float, ap: float) -> Path:
+        folder = RunFolder(tmp_path / name)
+        folder.path.mkdir()
+        losses = {"loss": 1.0 + boxes, "classification": 1.0, "regression": boxes}
+        epoch = Epoch(
+            epoch=0, lr=1, train=losses, validation=losses | {"ap": ap, "ap_small": nan},
+            diagnostics={}, seconds=1, ended=1,
+        )  # fmt: skip
+        recipe = RECIPES["coco-tiny/retinanet-bp"]
+        folder.write_record(
+            Record(recipe=recipe, overrides={}, seed=0, backend="torch", epochs=(epoch,))
+        )
+        folder.write_losses(0, {name: [loss] for name, loss in losses.items()})
+        return folder.path
+
+    found = compare_runs(write("a", 0.5, 0.25), write("b", 0.625, 0.125))
+    parted = {name: losses.parted for name, losses in found.losses.items()}
+    assert parted == {"loss": 0, "classification": None, "regression": 0}
+    assert found.epochs[0].validation == {
+        "loss": 0.125, "classification": 0, "regression": 0.125, "ap": -0.125,
+    }  # fmt: skip
+    print_runs(found)
+    shown = capsys.readouterr().out
+    assert "-12.5" in shown
+    assert "Regression losses of 1 updates" in shown
+
+
+def test_a_precision_that_neither_run_has_is_no_difference(make: Make):
+    run = make("a", losses=(2.0,))
+    record = RunFolder(run).read_record()
+    (epoch,) = record.epochs
+    without = epoch.model_copy(update={"validation": epoch.validation | {"ap_small": nan}})
+    RunFolder(run).write_record(record.model_copy(update={"epochs": (without,)}))
+    assert compare_runs(run, run).parted is None
 
 
 def test_losses_of_zero_are_compared_too(make: Make):

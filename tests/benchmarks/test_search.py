@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Callable
+from math import nan
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,24 @@ def test_the_lowest_error_comes_first_and_what_diverged_last(tiny: Callable[...,
     assert [one.score.n for one in found] == [1, 2, 0]
     assert [one.diverged for one in found] == [1, 0, 1]
     assert found[1].score.mean == pytest.approx(60)
+
+
+def test_detectors_are_ranked_by_precision_and_equal_ones_by_their_loss():
+    def run(rate: float, ap: float, loss: float) -> Record:
+        epoch = Epoch(
+            epoch=0, lr=rate, train={"loss": loss}, validation={"ap": ap},
+            diagnostics={}, seconds=1, ended=1,
+        )  # fmt: skip
+        recipe = override(find_recipe("coco-tiny/retinanet-ss"), {"lr": str(rate)})
+        return Record(
+            recipe=recipe, overrides={}, seed=0, backend="torch", status="complete", epochs=(epoch,)
+        )
+
+    runs = [(0.1, 0.0, 3.0), (0.05, 0.0, 2.0), (0.01, 0.25, 4.0), (0.001, nan, 1.0)]
+    found = tried(run(*one) for one in runs)
+    assert [one.rate for one in found] == [0.01, 0.05, 0.1, 0.001]
+    assert found[0].measure.name == "ap"
+    assert found[0].score.mean == 25
 
 
 @pytest.mark.parametrize(
