@@ -12,6 +12,7 @@ from antiparallel.benchmarks.data.images import open_images
 from antiparallel.benchmarks.data.splits import Watch as WatchCheck
 from antiparallel.benchmarks.data.splits import unwatched as unwatched_check
 from antiparallel.benchmarks.loop import Progress, Training, Watch
+from antiparallel.benchmarks.models.backbone import backbone_weights
 from antiparallel.benchmarks.processes import ALONE, Processes, Stop
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.benchmarks.record import Record
@@ -102,7 +103,7 @@ def train(
             seed=seed,
             backend=backend,
             engine=engine_of(backend),
-            data=dataset.describe(),
+            data=dataset.describe() | _backbone(recipe),
             labels=tuple(dataset.validation_labels.tolist()),
         )
         processes.together(lambda: _require_batches(recipe, dataset, processes))
@@ -114,6 +115,8 @@ def train(
         with folder.held():
             # Nobody else changes it any more.
             record = processes.together(lambda: _recorded(folder, wanted, resume))
+            if (shown := dataset.shown()) is not None:
+                folder.write_shown(shown)
             training = Training(
                 record, stepper, dataset, folder, processes.agreed(stop), watch, processes.part
             )
@@ -157,6 +160,13 @@ def open_dataset(recipe: Recipe, data: Data, watch_check: WatchCheck = unwatched
         skip_bad_images=data.skip_bad_images,
         watch=watch_check,
     )
+
+
+def _backbone(recipe: Recipe) -> dict[str, str]:
+    """Return what the record says of the weights that a backbone begins with."""
+    if recipe.backbone == "none":
+        return {}
+    return {"backbone": backbone_weights(recipe.backbone)[1]}
 
 
 def _require_batches(recipe: Recipe, dataset: Dataset, processes: Processes) -> None:
