@@ -128,7 +128,8 @@ def start(model: keras.Model, recipe: Recipe, seed: int) -> None:
     if recipe.model == "retinanet":
         from antiparallel.benchmarks.models import keras3_retinanet
 
-        keras3_retinanet.start_subnets(model, seed)
+        assert recipe.subnet_scale is not None
+        keras3_retinanet.start_subnets(model, recipe.subnet_scale, seed)
         if recipe.backbone != "none":
             keras3_retinanet.write_backbone(model, backbone_weights(recipe.backbone)[0])
 

@@ -64,7 +64,8 @@ def start(model: nn.Module, recipe: Recipe, seed: int) -> None:
     if recipe.model == "retinanet":
         from antiparallel.benchmarks.models import pytorch_retinanet
 
-        pytorch_retinanet.start_subnets(model, seed)
+        assert recipe.subnet_scale is not None
+        pytorch_retinanet.start_subnets(model, recipe.subnet_scale, seed)
         if recipe.backbone != "none":
             pytorch_retinanet.write_backbone(model, backbone_weights(recipe.backbone)[0])
 
