@@ -9,7 +9,7 @@ from safetensors.numpy import save as save_tensors
 
 from antiparallel.benchmarks.checkpoint import Checkpoint
 from antiparallel.benchmarks.processes import Processes
-from antiparallel.benchmarks.record import Position, Record
+from antiparallel.benchmarks.record import Position, Record, Shown
 from antiparallel.benchmarks.run_folder import RunFolder
 
 
@@ -56,6 +56,10 @@ class SharedFolder(RunFolder):
     def write_detections(self, detections: Sequence[Mapping[str, Any]]) -> None:
         """Keep what was last found in the validation pictures."""
         self._lead(lambda: self._folder.write_detections(detections))
+
+    def write_shown(self, shown: Shown) -> None:
+        """Keep the truth about a few validation pictures."""
+        self._lead(lambda: self._folder.write_shown(shown))
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Commit a checkpoint."""

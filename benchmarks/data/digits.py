@@ -72,6 +72,9 @@ class Pictures:
         """Return nothing: what answers are worth follows from one picture at a time."""
         return Scored({})
 
+    def shown(self) -> None:
+        """Return nothing: pictures have one class."""
+
     def describe(self) -> dict[str, str]:
         """Return what a record says of the data."""
         held_out = len(self.validation.labels)

@@ -111,6 +111,9 @@ class Images:
         """Return nothing: what answers are worth follows from one picture at a time."""
         return Scored({})
 
+    def shown(self) -> None:
+        """Return nothing: pictures have one class."""
+
     def describe(self) -> dict[str, str]:
         """Return what a record says of the data: contents, not the place."""
         skipped = self._splits.skipped

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 import antiparallel.keras as ap
 from antiparallel.benchmarks.data import Batch, Dataset
-from antiparallel.benchmarks.models import resnet18
+from antiparallel.benchmarks.models.correspondence import Correspondence
 from antiparallel.benchmarks.models.keras3 import build as build_model
+from antiparallel.benchmarks.models.keras3 import start
+from antiparallel.benchmarks.models.retinanet import correspondence_of
 from antiparallel.benchmarks.processes import ALONE, Processes
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.benchmarks.stepper import (
@@ -48,7 +50,7 @@ class KerasStepper:
         model: The model, converted, initialised and compiled.
         task: What it is asked to do.
         dataset: Its pictures, for their mean and deviation.
-        names: The layers' names in the record, by their names in the model, if they differ.
+        correspondence: The layers' names in the record, if they are not the model's.
         device: Where it is, in the words of ``keras.device``.
         threads: CPU threads that the engine uses.
         processes: This process and its devices.
@@ -59,7 +61,7 @@ class KerasStepper:
         model: keras.Model,
         task: Task,
         dataset: Dataset,
-        names: Mapping[str, str],
+        correspondence: Correspondence | None,
         device: str,
         threads: str,
         *,
@@ -69,7 +71,7 @@ class KerasStepper:
         self._task = task
         self._mean = np.array(dataset.mean, np.float32)
         self._deviation = np.array(dataset.deviation, np.float32)
-        self._names = names
+        self._correspondence = correspondence
         self._device = device
         self._threads = threads
         self._processes = processes
@@ -129,12 +131,10 @@ class KerasStepper:
     def diagnostics(self) -> dict[str, Diagnostics]:
         """Return the diagnostics of each weight layer; see ``Stepper``."""
         found = ap.diagnostics(self._model)
-        names = {name: self._names.get(name.rpartition("/")[2], name) for name in found}
-        order = [*self._names.values(), *found]
-        return {
-            names[name]: diagnostics
-            for name, diagnostics in sorted(found.items(), key=lambda n: order.index(names[n[0]]))
-        }
+        if self._correspondence is None:
+            return found
+        recorded = {self._correspondence.recorded_name(path): each for path, each in found.items()}
+        return {name: recorded[name] for name in self._correspondence.layers}
 
     def describe(self) -> dict[str, str]:
         """Return versions, engine, device and threads; see ``Stepper``."""
@@ -180,15 +180,14 @@ def build(
         )
     threads = set_threads(recipe.threads)
     device = processes.device if isinstance(processes, KerasDevices) else recipe.device
-    names = resnet18.layer_names() if recipe.model == "resnet18" else {}
+    correspondence = correspondence_of(recipe.model)
+    names = {} if correspondence is None else correspondence.layer_names()
     with _on(device):
         with _computing_in(recipe.precision):
             model = build_model(recipe, len(dataset.mean), dataset.classes)
         overrides = _renamed(recipe.overrides, names)
         ap.convert(model, rule=recipe.rule, overrides=overrides, scale=recipe.scale, seed=seed)
-        ap.initialize(model, scale=recipe.scale, seed=seed)
-        if recipe.model == "resnet18":
-            resnet18.number_as_torchvision(model, recipe.scale, seed)
+        start(model, recipe, seed)
         optimizer = ap.SGD(
             learning_rate=recipe.lr,
             momentum=recipe.momentum,
@@ -199,7 +198,7 @@ def build(
         optimizer.build(model.trainable_variables)
         task = task_of(recipe, model)
         task.compile(model, optimizer, jit=recipe.compiled or ENGINE == "jax")  # has nothing else
-    return KerasStepper(model, task, dataset, names, device, threads, processes=processes)
+    return KerasStepper(model, task, dataset, correspondence, device, threads, processes=processes)
 
 
 def _renamed(overrides: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 import antiparallel.torch as ap
 from antiparallel.benchmarks.data import Batch, Dataset
 from antiparallel.benchmarks.models.pytorch import build as build_model
+from antiparallel.benchmarks.models.pytorch import start
 from antiparallel.benchmarks.processes import ALONE, Processes
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.benchmarks.stepper import (
@@ -200,7 +201,7 @@ def build(
     device = processes.device if isinstance(processes, TorchProcesses) else _device(recipe.device)
     model = build_model(recipe, len(dataset.mean), dataset.classes)
     ap.convert(model, rule=recipe.rule, overrides=recipe.overrides, scale=recipe.scale, seed=seed)
-    ap.initialize(model, scale=recipe.scale, seed=seed)
+    start(model, recipe, seed)
     model.to(device).to(memory_format=torch.channels_last)  # pictures' own order, and faster
     model = processes.spread(model)
     optimizer = ap.SGD(
