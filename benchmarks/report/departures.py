@@ -14,7 +14,7 @@ _MECHANICS = {"tier", "setting", "checkpoint_every", "device", "compiled", "thre
 OURS: dict[Task, str] = {
     "classification": "",
     "detection": "The paper does not say how large its pictures were: size, resize and anchor_size "
-    "are the coco recipe's.",
+    "are the coco recipe's own, and so is subnet_scale, without which losses are not finite.",
 }
 """What the recipe of the paper's own tier had to add to the paper."""
 

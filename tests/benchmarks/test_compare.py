@@ -72,10 +72,17 @@ def make(tmp_path: Path, tiny: Callable[..., Recipe]) -> Make:
         )
         folder.write_record(
             Record(
-                recipe=recipe or tiny(**changes), overrides={}, seed=0, backend="torch", data=data or {},
-                status="complete", epochs=epochs, predictions=predictions, labels=LABELS,
+                recipe=recipe or tiny(**changes),
+                overrides={},
+                seed=0,
+                backend="torch",
+                data=data or {},
+                status="complete",
+                epochs=epochs,
+                predictions=predictions,
+                labels=LABELS,
             )
-        )  # fmt: skip
+        )
         folder.write_losses(0, {"loss": updates[:2]})
         folder.write_losses(1, {"loss": updates[2:]})
         if state is not None:
