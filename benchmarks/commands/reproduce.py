@@ -92,7 +92,7 @@ def reproduce(
             jobs, processes=processes or at_once(jobs[0].recipe), signals=signals, watch=bars.watch
         )
     exit_if_stopped(signals)
-    report_on(find_runs([folder / "runs"]), folder / "report", data)
+    report_on(find_runs(job.out for job in jobs), folder / "report", data)
     print_written("Runs:", [folder / "runs"])
     console.print(f"Done in {time.perf_counter() - began:.0f} s.", highlight=False)
     if any(record.status == "diverged" for record in records):
