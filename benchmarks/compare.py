@@ -1,9 +1,9 @@
 """Two runs side by side: what differs after each epoch, in the weights, and in the answers."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import nan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from antiparallel.benchmarks.files import write_atomically
-from antiparallel.benchmarks.models.resnet18 import layer_names
+from antiparallel.benchmarks.models.resnet18 import RESNET18
+from antiparallel.benchmarks.models.retinanet import RETINANET
 from antiparallel.benchmarks.recipes import COMPARED, Recipe
 from antiparallel.benchmarks.record import Epoch, Record
 from antiparallel.benchmarks.report.words import without_nan
@@ -21,7 +22,8 @@ from antiparallel.benchmarks.stepper import State
 from antiparallel.spec import SpecError
 
 _MECHANICS = ("checkpoint_every", "device", "precision", "compiled", "threads")
-_METRICS = ("loss", "error", "top5_error")
+_CORRESPONDENCES = {"resnet18": RESNET18, "retinanet": RETINANET}
+"""Names of the networks that libraries have."""
 _PARTS: tuple[Literal["train", "validation"], ...] = ("train", "validation")
 
 
@@ -31,8 +33,8 @@ class EpochDifference:
 
     Args:
         epoch: Its number, from 0.
-        train: Loss in nats; errors as fractions.
-        validation: The same over the validation pictures.
+        train: Losses in nats; errors as fractions.
+        validation: The same over the validation pictures; average precision as a fraction.
     """
 
     epoch: int
@@ -102,7 +104,8 @@ class Comparison:
         second: The second.
         recipe: Fields in which the recipes differ, with both values.
         epochs: What differs after each epoch that both completed.
-        losses: What differs update by update; None if a run kept no losses.
+        losses: What differs update by update, by the losses' names in records; none if a run kept
+            none.
         updates: The updates after which the checkpoints compared were made; None without any.
         tensors: Weights and stored feedback of the same name and shape in both.
         alone: Names of those that only one of the runs has.
@@ -113,7 +116,7 @@ class Comparison:
     second: Record
     recipe: dict[str, tuple[Any, Any]]
     epochs: list[EpochDifference]
-    losses: Losses | None
+    losses: dict[str, Losses]
     updates: tuple[int, int] | None
     tensors: list[TensorDistance]
     alone: list[str]
@@ -143,15 +146,16 @@ def compare_runs(first: Path, second: Path, *, anything: bool = False) -> Compar
     recipe = _differing(one.recipe, other.recipe)
     if not anything:
         _require_same_experiment(one, other, recipe)
-    checkpoints = [folder.load() for folder in folders]
+    ours, theirs = (folder.load() for folder in folders)
     tensors: list[TensorDistance] = []
     alone: list[str] = []
     updates = None
-    if checkpoints[0] is not None and checkpoints[1] is not None:
-        updates = checkpoints[0].position.updates, checkpoints[1].position.updates
-        tensors, alone = _distances(checkpoints[0].state, checkpoints[1].state, _layers(one))
+    if ours is not None and theirs is not None:
+        updates = ours.position.updates, theirs.position.updates
+        weights = _weights(ours.state, one), _weights(theirs.state, other)
+        tensors, alone = _distances(*weights, _layers(one))
     epochs = [_difference(a, b) for a, b in zip(one.epochs, other.epochs, strict=False)]
-    losses = _losses(*(np.array(folder.read_losses()) for folder in folders))
+    losses = _losses(*(folder.read_losses() for folder in folders))
     answers = _answers(one, other)
     return Comparison(one, other, recipe, epochs, losses, updates, tensors, alone, answers)
 
@@ -172,7 +176,7 @@ def write_comparison(comparison: Comparison, out: Path) -> Path:
         "recipe": comparison.recipe,
         "epochs": [asdict(epoch) for epoch in comparison.epochs],
         "parted": comparison.parted,
-        "losses": comparison.losses and asdict(comparison.losses),
+        "losses": {name: asdict(losses) for name, losses in comparison.losses.items()},
         "updates": comparison.updates,
         "tensors": [asdict(tensor) for tensor in comparison.tensors],
         "alone": comparison.alone,
@@ -211,32 +215,41 @@ def _difference(one: Epoch, other: Epoch) -> EpochDifference:
     parts = [
         {
             metric: theirs[metric] - ours[metric]
-            for metric in _METRICS
-            if metric in ours and metric in theirs
+            for metric in ours
+            if metric in theirs and not (isnan(ours[metric]) and isnan(theirs[metric]))
         }
         for ours, theirs in ((getattr(one, part), getattr(other, part)) for part in _PARTS)
     ]
     return EpochDifference(one.epoch, *parts)
 
 
-def _losses(one: NDArray[np.float64], other: NDArray[np.float64]) -> Losses | None:
-    updates = min(len(one), len(other))
-    if not updates:
-        return None
-    apart = np.abs(other[:updates] - one[:updates])
+def _losses(
+    one: Mapping[str, Sequence[float]], other: Mapping[str, Sequence[float]]
+) -> dict[str, Losses]:
+    """Return what differs in each kind of loss that both runs kept, the total first."""
+    names = sorted(one.keys() & other.keys(), key=lambda name: (name != "loss", name))
+    updates = {name: min(len(one[name]), len(other[name])) for name in names}
+    return {
+        name: _apart(*(np.array(run[name][: updates[name]]) for run in (one, other)))
+        for name in names
+        if updates[name]
+    }
+
+
+def _apart(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Losses:
+    apart = np.abs(theirs - ours)
     with np.errstate(divide="ignore"):  # a loss may be 0
-        relative = np.divide(apart, one[:updates], out=np.zeros(updates), where=apart > 0)
+        relative = np.divide(apart, ours, out=np.zeros(len(ours)), where=apart > 0)
     parted, by_percent = (
         next(iter(np.flatnonzero(relative > limit).tolist()), None) for limit in (0, 0.01)
     )
-    return Losses(updates, parted, by_percent, float(relative.max()))
+    return Losses(len(ours), parted, by_percent, float(relative.max()))
 
 
 def _distances(
-    one: State, other: State, layers: Iterable[str]
+    ours: State, theirs: State, layers: Iterable[str]
 ) -> tuple[list[TensorDistance], list[str]]:
     """Return distances of what both have, first layer first, and names of what one has."""
-    ours, theirs = _weights(one), _weights(other)
     place = {layer: index for index, layer in enumerate(layers)}
     names = sorted(
         ours.keys() | theirs.keys(), key=lambda n: (place.get(n.rpartition(".")[0], len(place)), n)
@@ -246,19 +259,21 @@ def _distances(
     return [_distance(name, ours[name], theirs[name]) for name in both], alone
 
 
-def _weights(state: State) -> State:
+def _weights(state: State, record: Record) -> State:
     """Return weights and stored feedback as torch names them and lays them out: (out, in, ...)."""
-    keras_names = layer_names()  # those of ResNet-18, which are KerasHub's
+    names = _CORRESPONDENCES.get(record.recipe.model, RESNET18)
+    torch_names = names.layer_names()
     found: State = {}
     for name, tensor in state.items():
         part, _, torch_name = name.partition(".")
         if tensor.ndim > 1 and part == "model":
             found[torch_name] = tensor
         elif tensor.ndim > 1 and name.startswith("model/"):
-            owner = name.split("/")[-2]
-            layer = owner.removesuffix(".feedback")
-            kind = "weight" if layer == owner else "feedback"
-            found[f"{keras_names.get(layer, layer)}.{kind}"] = np.moveaxis(tensor, (-1, -2), (0, 1))
+            owner = name.removeprefix("model/").rpartition("/")[0]
+            path = owner.removesuffix(".feedback")
+            kind = "weight" if path == owner else "feedback"
+            layer = torch_names.get(names.keras_name(path) or "", path.rpartition("/")[2])
+            found[f"{layer}.{kind}"] = np.moveaxis(tensor, (-1, -2), (0, 1))
     return found
 
 

@@ -5,6 +5,7 @@ that was killed and resumed are those of one that never stopped.
 """
 
 from collections.abc import Iterator
+from math import isnan
 from pathlib import Path
 
 from tensorboardX.proto.event_pb2 import Event
@@ -44,7 +45,8 @@ def _scalars(epoch: Epoch) -> Iterator[tuple[str, float]]:
     yield "lr", epoch.lr
     for part, metrics in (("train", epoch.train), ("validation", epoch.validation)):
         for name, value in metrics.items():
-            yield f"{name}/{part}", value
+            if not isnan(value):  # the precision of objects that there are none of
+                yield f"{name}/{part}", value
     for layer, diagnostics in epoch.diagnostics.items():
         for name, value in diagnostics.model_dump().items():
             yield f"{name}/{layer}", value

@@ -6,8 +6,9 @@ that it would have had.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from math import isfinite
 from typing import NamedTuple, TypeAlias
 
@@ -37,12 +38,12 @@ class Progress(NamedTuple):
     Args:
         updates: Updates made.
         total: Updates of the whole run.
-        error: The last epoch's validation error, a fraction; None before the first.
+        validation: The last epoch's metrics of the validation pictures; none before the first.
     """
 
     updates: int
     total: int
-    error: float | None
+    validation: Mapping[str, float]
 
 
 Watch: TypeAlias = Callable[[Progress], None]
@@ -105,8 +106,14 @@ class Training:
         return self._write(record, position, "complete" if finished else "stopped")
 
     @property
-    def _steps(self) -> int:
+    def _pass(self) -> int:
+        """Updates in which every training picture is seen once."""
         return self.dataset.train_size // self.record.recipe.batch_size
+
+    @property
+    def _steps(self) -> int:
+        """Updates of an epoch."""
+        return self.record.recipe.steps_per_epoch or self._pass
 
     def _restore(self) -> Position:
         checkpoint = self.folder.load()
@@ -123,7 +130,8 @@ class Training:
         if (
             position.updates != position.epoch * self._steps + position.step
             or position.updates > self.record.recipe.epochs * self._steps
-            or (position.epoch, position.step) != (len(position.history), len(position.losses))
+            or position.epoch != len(position.history)
+            or any(len(losses) != position.step for losses in position.losses.values())
         ):
             faults.append("position")
         for name, array in self.stepper.state().items():
@@ -147,39 +155,53 @@ class Training:
             self._steps,
             *(drop for drop in drops if drop > position.step),
         )
-        batches = self.dataset.train_batches(
-            seed=self.record.seed,
-            epoch=position.epoch,
-            start=position.step,
-            stop=end,
-            batch_size=recipe.batch_size,
-            part=self.part,
-        )
+        batches = self._batches(position.updates, began + end)
         shown = _Shown(batches, self.stop, lambda made: self._tell(position, made))
         lr = recipe.lr_at(position.updates, self._steps)
         trained = self.stepper.train(shown, lr, position.sums)
-        made = len(trained.losses)
+        made = len(trained.losses["loss"])
         return position.model_copy(
             update={
                 "step": position.step + made,
                 "updates": position.updates + made,
                 "sums": trained.sums,
-                "losses": (*position.losses, *trained.losses),
+                "losses": {
+                    name: (*position.losses.get(name, ()), *losses)
+                    for name, losses in trained.losses.items()
+                },
                 "seconds": position.seconds + clock.lap(),
             }
         )
+
+    def _batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """Yield the batches of some updates, counted from the run's first; passes end anywhere."""
+        while start < stop:
+            number, step = divmod(start, self._pass)
+            end = min(self._pass, step + stop - start)
+            yield from self.dataset.train_batches(
+                seed=self.record.seed,
+                epoch=number,
+                start=step,
+                stop=end,
+                batch_size=self.record.recipe.batch_size,
+                part=self.part,
+            )
+            start += end - step
 
     def _finish_epoch(self, position: Position, clock: "_Clock") -> Position:
         recipe = self.record.recipe
         means = {name: total / position.sums["examples"] for name, total in position.sums.items()}
         pictures = self.dataset.validation_batches(recipe.batch_size, self.part)
         evaluation = self.stepper.evaluate(pictures)
+        scored = self.dataset.score(evaluation.predictions)
+        if scored.detections is not None:
+            self.folder.write_detections(scored.detections)
         diagnostics = self.stepper.diagnostics()
         epoch = Epoch(
             epoch=position.epoch,
             lr=recipe.lr_at(position.updates - 1, self._steps),
             train={name: mean for name, mean in means.items() if name != "examples"},
-            validation=evaluation.metrics,
+            validation=evaluation.metrics | scored.metrics,
             diagnostics={
                 layer: LayerDiagnostics(**found._asdict()) for layer, found in diagnostics.items()
             },
@@ -191,15 +213,14 @@ class Training:
             epoch=position.epoch + 1,
             updates=position.updates,
             history=(*position.history, epoch),
-            predictions=tuple(evaluation.predictions),
+            predictions=tuple(evaluation.predictions) if scored.detections is None else (),
         )
 
     def _tell(self, position: Position, made: int = 0) -> None:
         """Tell how far the run is, some updates after a position."""
         last = position.history[-1:]
-        error = last[0].validation["error"] if last else None
         total = self.record.recipe.epochs * self._steps
-        self.watch(Progress(position.updates + made, total, error))
+        self.watch(Progress(position.updates + made, total, last[0].validation if last else {}))
 
     def _write(self, record: Record, position: Position, status: Status) -> Record:
         """Write the record as of a checkpoint: its epochs are the checkpoint's."""
@@ -228,11 +249,11 @@ class _Clock:
 
 
 def _is_finite(position: Position) -> bool:
-    last = position.history[-1:]
-    found = [
-        value for epoch in last for value in (*epoch.train.values(), *epoch.validation.values())
-    ]
-    return all(isfinite(value) for value in (*position.sums.values(), *position.losses, *found))
+    found = [*position.sums.values(), *chain(*position.losses.values())]
+    for epoch in position.history[-1:]:  # average precision need not exist
+        found += [epoch.train[name] for name in epoch.train]
+        found += [epoch.validation[name] for name in epoch.train]
+    return all(isfinite(value) for value in found)
 
 
 def _all_finite(state: State) -> bool:

@@ -38,7 +38,8 @@ class Epoch(_Frozen):
         epoch: Its number, from 0.
         lr: Learning rate of its last update.
         train: Means over the training pictures, each before the update it took part in.
-        validation: Means over the validation pictures, after the epoch.
+        validation: Means over the validation pictures, after the epoch; of a detector also its
+            average precision, NaN for sizes of which there are no objects.
         diagnostics: Per weight layer, after the epoch.
         seconds: Time spent in it: training, validation, saving; work lost to a kill not counted.
         ended: When it ended, seconds since 1970.
@@ -63,17 +64,17 @@ class Position(_Frozen):
         step: Updates made in the epoch that has begun.
         updates: Updates made in all.
         sums: Sums over the pictures of the epoch that has begun.
-        losses: The loss of each of its updates.
+        losses: The losses of each of its updates: see ``stepper.Trained``.
         seconds: Time spent in the epoch that has begun.
         history: The epochs completed.
-        predictions: The class that each validation picture was last taken for.
+        predictions: The class that each validation picture was last taken for, if it has one.
     """
 
     epoch: int = Field(default=0, ge=0)
     step: int = Field(default=0, ge=0)
     updates: int = Field(default=0, ge=0)
     sums: dict[str, float] = {}
-    losses: tuple[float, ...] = ()
+    losses: dict[str, tuple[float, ...]] = {}
     seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     history: tuple[Epoch, ...] = ()
     predictions: tuple[int, ...] = ()
@@ -113,7 +114,7 @@ class Record(_Frozen):
         status: ``"diverged"``: the loss was no longer finite; weights are those before that.
         diverged_at: The update, counted from 0, after whose loss that was found.
         epochs: One entry per completed epoch.
-        labels: The class of each validation picture.
+        labels: The class of each validation picture, if it has one.
         predictions: See ``Position``.
         sessions: The processes that worked on it, first one first.
     """
@@ -146,6 +147,69 @@ class Record(_Frozen):
     def seconds(self) -> float:
         """Time spent in the completed epochs."""
         return sum(epoch.seconds for epoch in self.epochs)
+
+
+class Found(_Frozen):
+    """An object that was found in a picture, as COCO's format of results has it.
+
+    Args:
+        image_id: The picture's id.
+        category_id: The category's id.
+        bbox: Left, top, width and height, in pixels of the picture as it is on disk.
+        score: How sure the network is, from 0 to 1.
+    """
+
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    score: float
+
+
+class ShownObject(_Frozen):
+    """An object in a picture, as COCO annotates it.
+
+    Args:
+        category: Its category's id.
+        box: Left, top, width and height, in pixels of the picture as it is on disk.
+        crowd: Whether it stands for a crowd.
+    """
+
+    category: int
+    box: tuple[float, float, float, float]
+    crowd: bool = False
+
+
+class ShownPicture(_Frozen):
+    """A picture that a report shows, without its pixels.
+
+    Args:
+        image: Its id, as in ``detections.json``.
+        name: Its file, below the data set's folder.
+        width: In pixels.
+        height: In pixels.
+        objects: What is in it.
+    """
+
+    image: int
+    name: str
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+    objects: tuple[ShownObject, ...] = ()
+
+
+class Shown(_Frozen):
+    """The contents of shown.json: the truth about the first pictures that a run is evaluated on.
+
+    A report can then draw detections where the data set is not at hand, and photographs need not
+    be kept with the results.
+
+    Args:
+        categories: The name of every category, by its id.
+        pictures: The pictures.
+    """
+
+    categories: dict[int, str]
+    pictures: tuple[ShownPicture, ...]
 
 
 def framework(backend: str, engine: str | None) -> str:

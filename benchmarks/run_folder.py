@@ -1,11 +1,13 @@
 """A run's folder: record, losses, checkpoints, TensorBoard events, and who holds it."""
 
 import fcntl
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,13 +19,18 @@ from antiparallel.benchmarks.files import (
     read_bounded,
     write_atomically,
 )
-from antiparallel.benchmarks.record import Record, command_line
+from antiparallel.benchmarks.record import Found, Record, Shown, command_line
 from antiparallel.spec import SpecError
 
 _RECORD, _LOCK, _CHECKPOINTS, _LOSSES = "record.json", "lock", "checkpoints", "losses"
+_DETECTIONS, _SHOWN = "detections.json", "shown.json"
 _EVENTS = "events/events.out.tfevents.antiparallel"
 
-_Losses = TypeAdapter(tuple[float, ...])
+_LARGEST_DETECTIONS = 256 * 2**20
+"""Bytes; COCO's 5,000 validation pictures have 60 MB at most."""
+
+_Losses = TypeAdapter(dict[str, tuple[float, ...]])
+_Detections = TypeAdapter(list[Found])
 
 
 class RunFolder:
@@ -108,25 +115,68 @@ class RunFolder:
         write_atomically(self.path / _RECORD, (record.model_dump_json(indent=1) + "\n").encode())
         write_events(self.path / _EVENTS, record.epochs)
 
-    def write_losses(self, epoch: int, losses: Sequence[float]) -> None:
-        """Keep the loss of each update of an epoch, in nats."""
+    def write_losses(self, epoch: int, losses: Mapping[str, Sequence[float]]) -> None:
+        """Keep the losses of each update of an epoch: see ``stepper.Trained``."""
         path = self.path / _LOSSES / f"epoch-{epoch:04d}.json"
         path.parent.mkdir(exist_ok=True)
-        write_atomically(path, _Losses.dump_json(tuple(losses), indent=1) + b"\n")
+        kept = {name: tuple(values) for name, values in losses.items()}
+        write_atomically(path, _Losses.dump_json(kept, indent=1) + b"\n")
 
-    def read_losses(self) -> list[float]:
-        """Return the loss of each update of the epochs completed, in nats.
+    def read_losses(self) -> dict[str, list[float]]:
+        """Return the losses of each update of the epochs completed: see ``stepper.Trained``.
 
         Raises:
-            SpecError: A file is no list of losses.
+            SpecError: A file has no lists of losses.
         """
-        found: list[float] = []
+        found: dict[str, list[float]] = {}
         for path in sorted((self.path / _LOSSES).glob("epoch-*.json")):
             try:
-                found += _Losses.validate_json(read_bounded(path, LARGEST_JSON))
+                losses = _Losses.validate_json(read_bounded(path, LARGEST_JSON))
             except ValidationError as error:
-                raise SpecError(f"Expected a list of losses. Received: {str(path)!r}") from error
+                raise SpecError(f"Expected lists of losses. Received: {str(path)!r}") from error
+            for name, values in losses.items():
+                found.setdefault(name, []).extend(values)
         return found
+
+    def write_detections(self, detections: Sequence[Mapping[str, Any]]) -> None:
+        """Keep what was last found in the validation pictures, in COCO's format of results."""
+        write_atomically(self.path / _DETECTIONS, (json.dumps(list(detections)) + "\n").encode())
+
+    def read_detections(self) -> list[Found]:
+        """Return what was last found in the validation pictures.
+
+        Raises:
+            SpecError: The file is not in COCO's format of results.
+            OSError: There is none.
+        """
+        path = self.path / _DETECTIONS
+        try:
+            return _Detections.validate_json(read_bounded(path, _LARGEST_DETECTIONS))
+        except ValidationError as error:
+            raise SpecError(
+                f"Expected detections in COCO's format of results ({first_fault(error)}). "
+                f"Received: {str(path)!r}"
+            ) from error
+
+    def write_shown(self, shown: Shown) -> None:
+        """Keep the truth about a few validation pictures, so that a report can show them."""
+        write_atomically(self.path / _SHOWN, (shown.model_dump_json() + "\n").encode())
+
+    def read_shown(self) -> Shown | None:
+        """Return the truth about a few validation pictures; None if none was kept.
+
+        Raises:
+            SpecError: The file is none of this version.
+        """
+        path = self.path / _SHOWN
+        if not path.exists():
+            return None
+        try:
+            return Shown.model_validate_json(read_bounded(path, LARGEST_JSON))
+        except ValidationError as error:
+            raise SpecError(
+                f"Expected pictures to show ({first_fault(error)}). Received: {str(path)!r}"
+            ) from error
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Commit a checkpoint."""

@@ -3,14 +3,18 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isnan
 from pathlib import Path
+from typing import Any
 
 from antiparallel.benchmarks.data.splits import Watch as WatchCheck
 from antiparallel.benchmarks.data.splits import unwatched as unwatched_check
 from antiparallel.benchmarks.files import write_atomically
 from antiparallel.benchmarks.recipes import Recipe, override
 from antiparallel.benchmarks.record import Record, command_line, describe_machine
+from antiparallel.benchmarks.report.measures import Measure, headline, task_of
 from antiparallel.benchmarks.report.results import Spread
+from antiparallel.benchmarks.report.runs import Run
 from antiparallel.benchmarks.report.words import without_nan
 from antiparallel.benchmarks.reproduce import Job
 from antiparallel.benchmarks.stepper import require_backend
@@ -27,13 +31,15 @@ class Tried:
 
     Args:
         rate: The learning rate of the first epoch.
-        error: Validation error after the last epoch, in percent, of the runs that completed.
+        measure: What rates are ranked by: validation error, or average precision.
+        score: That, of the runs that completed.
         loss: Training loss in the last epoch, in nats, of these.
         diverged: How many diverged.
     """
 
     rate: float
-    error: Spread
+    measure: Measure
+    score: Spread
     loss: Spread
     diverged: int
 
@@ -92,12 +98,16 @@ def plan_search(
 
 
 def tried(records: Iterable[Record]) -> list[Tried]:
-    """Return what each learning rate came to, the lowest error first, those without one last."""
+    """Return what each learning rate came to, the best first, those without a complete run last.
+
+    The best has the lowest error, or the highest average precision; of equal ones, as detectors are
+    that have found nothing yet, the one with the lowest training loss.
+    """
     by_rate: dict[float, list[Record]] = {}
     for record in records:
         by_rate.setdefault(record.recipe.lr, []).append(record)
     found = [_tried(rate, runs) for rate, runs in by_rate.items()]
-    return sorted(found, key=lambda one: (one.error.n == 0, one.error.mean, one.rate))
+    return sorted(found, key=_place)
 
 
 def write_search(found: Sequence[Tried], records: Sequence[Record], out: Path) -> Path:
@@ -108,17 +118,35 @@ def write_search(found: Sequence[Tried], records: Sequence[Record], out: Path) -
         "machine": describe_machine(),
         "versions": records[0].sessions[-1].versions if records else {},
         "recipe": records[0].recipe.model_dump(exclude={"lr"}) if records else {},
-        "rates": [asdict(one) for one in found],
+        "rates": [_as_json(one) for one in found],
     }
     write_atomically(path, (json.dumps(without_nan(content), indent=1) + "\n").encode())
     return path
 
 
 def _tried(rate: float, runs: Sequence[Record]) -> Tried:
-    complete = [run.epochs[-1] for run in runs if run.status == "complete"]
+    complete = [Run(run) for run in runs if run.status == "complete"]
+    measure = headline(task_of(runs[0].recipe))
+    scores = (measure.of(run) for run in complete)
     return Tried(
         rate,
-        Spread.of([100 * epoch.validation["error"] for epoch in complete]),
-        Spread.of([epoch.train["loss"] for epoch in complete]),
+        measure,
+        Spread.of([score for score in scores if not isnan(score)]),
+        Spread.of([run.record.epochs[-1].train["loss"] for run in complete]),
         sum(run.status == "diverged" for run in runs),
     )
+
+
+def _place(one: Tried) -> tuple[bool, bool, float, float, float]:
+    """Return what rates are sorted by."""
+    score = -one.score.mean if one.measure.rises else one.score.mean
+    return not one.loss.n, not one.score.n, score if one.score.n else 0.0, one.loss.mean, one.rate
+
+
+def _as_json(one: Tried) -> dict[str, Any]:
+    return {
+        "rate": one.rate,
+        one.measure.key: asdict(one.score),
+        "train_loss": asdict(one.loss),
+        "diverged": one.diverged,
+    }

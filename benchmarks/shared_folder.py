@@ -1,14 +1,15 @@
 """A run's folder as the processes see it that train the run together: one of them holds it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from antiparallel.benchmarks.checkpoint import Checkpoint
 from antiparallel.benchmarks.processes import Processes
-from antiparallel.benchmarks.record import Position, Record
+from antiparallel.benchmarks.record import Position, Record, Shown
 from antiparallel.benchmarks.run_folder import RunFolder
 
 
@@ -48,9 +49,17 @@ class SharedFolder(RunFolder):
         """Replace the record, and the events that follow from it."""
         self._lead(lambda: self._folder.write_record(record))
 
-    def write_losses(self, epoch: int, losses: Sequence[float]) -> None:
-        """Keep the loss of each update of an epoch, in nats."""
+    def write_losses(self, epoch: int, losses: Mapping[str, Sequence[float]]) -> None:
+        """Keep the losses of each update of an epoch."""
         self._lead(lambda: self._folder.write_losses(epoch, losses))
+
+    def write_detections(self, detections: Sequence[Mapping[str, Any]]) -> None:
+        """Keep what was last found in the validation pictures."""
+        self._lead(lambda: self._folder.write_detections(detections))
+
+    def write_shown(self, shown: Shown) -> None:
+        """Keep the truth about a few validation pictures."""
+        self._lead(lambda: self._folder.write_shown(shown))
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Commit a checkpoint."""

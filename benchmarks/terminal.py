@@ -24,16 +24,21 @@ from rich.text import Text
 from antiparallel.benchmarks.compare import Comparison as RunComparison
 from antiparallel.benchmarks.data.splits import Watch
 from antiparallel.benchmarks.loop import Progress as RunProgress
+from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.benchmarks.record import Record
+from antiparallel.benchmarks.report.claims import Judgement
 from antiparallel.benchmarks.report.comparison import Comparison
+from antiparallel.benchmarks.report.measures import Measure, headline, task_of
 from antiparallel.benchmarks.report.pages import SPREAD, Section
+from antiparallel.benchmarks.report.results import Spread
+from antiparallel.benchmarks.report.runs import Run
 from antiparallel.benchmarks.report.words import (
     difference,
     duration,
+    interval,
     judged_over,
     note,
-    percent,
-    points,
+    number,
     pooled,
 )
 from antiparallel.benchmarks.reproduce import Finished, Job, Told
@@ -54,26 +59,19 @@ _COLORS = {
 
 def print_section(section: Section) -> None:
     """Print an experiment's table and its claims."""
-    table = Table(title=f"{section.experiment.name}: {SPREAD}", title_justify="left")
-    digits = section.experiment.tier == "digits"  # half of whose ten answers are five
-    for header, right in (
-        ("Setting", False),
-        ("Name", False),
-        ("Val. error %", True),
-        *(() if digits else (("Top-5", True),)),
-        ("Train error %", True),
-        ("n", True),
-        ("s / run", True),
-    ):
-        table.add_column(header, justify="right" if right else "left")
-    for result in section.experiment.settings:
+    experiment = section.experiment
+    table = Table(title=f"{experiment.name}: {SPREAD}", title_justify="left")
+    measures = _shown_of(section)
+    table.add_column("Setting")
+    table.add_column("Name")
+    for header in (*(measure.head for measure in measures), "n", "s / run"):
+        table.add_column(header, justify="right")
+    for result in experiment.settings:
         remark = note(result)
         table.add_row(
             result.title + (f"\n[red]{escape(remark)}[/]" if remark else ""),
             result.setting,
-            percent(result.error()),
-            *(() if digits else (percent(result.error(metric="top5_error")),)),
-            percent(result.error("train")),
+            *(number(result.spread(measure), measure) for measure in measures),
             str(len(result.runs)),
             duration(result.seconds()),
         )
@@ -81,30 +79,47 @@ def print_section(section: Section) -> None:
     _print_claims(section)
 
 
+def _shown_of(section: Section) -> list[Measure]:
+    """Return the measures that a terminal has room for."""
+    digits = section.experiment.tier == "digits"  # half of whose ten answers are five
+    return [
+        measure
+        for measure in section.experiment.measures
+        if measure.brief and not (digits and measure.name == "top5_error")
+    ]
+
+
 def _print_claims(section: Section) -> None:
     if not section.judgements:
         return
     table = Table(
-        title="Claims: each says that a sum of errors is below zero (95 % t-interval)",
+        title="Claims: each says that a sum is below zero (95 % t-interval)",
         title_justify="left",
     )
     table.add_column("Claim")
-    table.add_column("Mean \\[interval], points", justify="right", no_wrap=True)
+    table.add_column("Mean \\[interval]", justify="right", no_wrap=True)
     table.add_column("n", justify="right")
     table.add_column("Verdict", no_wrap=True)
     for judgement in section.judgements:
         table.add_row(
-            f"{judgement.claim.text}\n[dim]{escape(judgement.claim.formula)}[/]",
-            escape(points(judgement)),
+            f"{judgement.claim.text}\n[dim]{escape(_basis(judgement))}[/]",
+            escape(interval(judgement)),
             judged_over(judgement),
             f"[{_COLORS[judgement.verdict]}]{judgement.verdict}[/]",
         )
     console.print(table)
 
 
+def _basis(judgement: Judgement) -> str:
+    """Return what a claim's sum is, and what else must be said of it."""
+    return "; ".join(filter(None, (judgement.claim.formula, judgement.remark)))
+
+
 def print_comparison(comparison: Comparison) -> None:
     """Print two backends side by side."""
-    table = Table(title=f"{comparison.name}: validation error %, {SPREAD}", title_justify="left")
+    table = Table(
+        title=f"{comparison.name}: {comparison.measure.head}, {SPREAD}", title_justify="left"
+    )
     table.add_column("Setting")
     for header in (comparison.first.backend, comparison.second.backend):
         table.add_column(header, justify="right", no_wrap=True)
@@ -114,8 +129,8 @@ def print_comparison(comparison: Comparison) -> None:
     for row in comparison.rows:
         table.add_row(
             row.setting,
-            percent(row.first),
-            percent(row.second),
+            number(row.first, comparison.measure),
+            number(row.second, comparison.measure),
             difference(row),
             pooled(row),
             str(row.first.n),
@@ -131,22 +146,7 @@ def print_runs(comparison: RunComparison) -> None:
     console.print(f"B: {second.name} ({second.status})", highlight=False)
     for field, (ours, theirs) in comparison.recipe.items():
         console.print(f"  {field}: {ours} and {theirs}", highlight=False, markup=False)
-    table = Table(title="B minus A after each epoch; errors in points", title_justify="left")
-    for header in ("Epoch", "Train loss", "Train error", "Val. loss", "Val. error", "Val. top-5"):
-        table.add_column(header, justify="right")
-    for epoch in comparison.epochs:
-        table.add_row(
-            str(epoch.epoch + 1),
-            *(
-                _signed(part.get(metric), 1 if metric == "loss" else 100)
-                for part, metrics in (
-                    (epoch.train, ("loss", "error")),
-                    (epoch.validation, ("loss", "error", "top5_error")),
-                )
-                for metric in metrics
-            ),
-        )
-    console.print(table)
+    _print_epochs(comparison)
     parted = "never" if comparison.parted is None else f"in epoch {comparison.parted + 1}"
     console.print(f"Metrics first differ: {parted}.", highlight=False)
     _print_losses(comparison)
@@ -154,18 +154,57 @@ def print_runs(comparison: RunComparison) -> None:
     _print_answers(comparison)
 
 
+_HEADERS = {
+    ("train", "loss"): "Train loss",
+    ("train", "classification"): "class",
+    ("train", "regression"): "boxes",
+    ("train", "error"): "Train error",
+    ("validation", "loss"): "Val. loss",
+    ("validation", "classification"): "class",
+    ("validation", "regression"): "boxes",
+    ("validation", "error"): "Val. error",
+    ("validation", "top5_error"): "Val. top-5",
+    ("validation", "ap"): "AP",
+    ("validation", "ap50"): "AP50",
+    ("validation", "ap75"): "AP75",
+}
+"""Metrics of an epoch that a terminal has room for: errors and precisions are shown in points."""
+
+_IN_NATS = ("loss", "classification", "regression")
+
+
+def _print_epochs(comparison: RunComparison) -> None:
+    present = {
+        (part, metric)
+        for epoch in comparison.epochs
+        for part in ("train", "validation")
+        for metric in getattr(epoch, part)
+    }
+    shown = [place for place in _HEADERS if place in present]
+    table = Table(
+        title="B minus A after each epoch; errors and precisions in points", title_justify="left"
+    )
+    for header in ("Epoch", *(_HEADERS[place] for place in shown)):
+        table.add_column(header, justify="right")
+    for epoch in comparison.epochs:
+        found = (getattr(epoch, part).get(metric) for part, metric in shown)
+        factors = (1 if metric in _IN_NATS else 100 for _, metric in shown)
+        table.add_row(str(epoch.epoch + 1), *map(_signed, found, factors))
+    console.print(table)
+
+
 def _print_losses(comparison: RunComparison) -> None:
-    if (losses := comparison.losses) is None:
-        return
-    first, by_percent = (
-        "at none" if update is None else f"at update {update}"
-        for update in (losses.parted, losses.parted_by_percent)
-    )
-    console.print(
-        f"Losses of {losses.updates} updates first differ: {first}; by more than 1 %: "
-        f"{by_percent}; at most by {100 * losses.largest:.3g} %.",
-        highlight=False,
-    )
+    for name, losses in comparison.losses.items():
+        kind = "Losses" if name == "loss" else f"{name.capitalize()} losses"
+        first, by_percent = (
+            "at none" if update is None else f"at update {update}"
+            for update in (losses.parted, losses.parted_by_percent)
+        )
+        console.print(
+            f"{kind} of {losses.updates} updates first differ: {first}; by more than 1 %: "
+            f"{by_percent}; at most by {100 * losses.largest:.3g} %.",
+            highlight=False,
+        )
 
 
 def _signed(value: float | None, factor: int) -> str:
@@ -208,14 +247,14 @@ def _print_answers(comparison: RunComparison) -> None:
 def print_search(found: Sequence[Tried]) -> None:
     """Print a learning-rate search, the best rate first."""
     table = Table(title=f"Learning rates, the best first: {SPREAD}", title_justify="left")
-    for header in ("Rate", "Val. error %", "Train loss", "n", "Diverged"):
+    for header in ("Rate", *(one.measure.head for one in found[:1]), "Train loss", "n", "Diverged"):
         table.add_column(header, justify="right")
     for one in found:
         table.add_row(
             f"{one.rate:g}",
-            percent(one.error),
+            number(one.score, one.measure),
             f"{one.loss.mean:.3f}" if one.loss.n else "-",
-            str(one.error.n),
+            str(one.loss.n),
             str(one.diverged or ""),
         )
     console.print(table)
@@ -232,8 +271,9 @@ def summary_line(record: Record) -> str:
     """Return a run's outcome in a line."""
     if not record.epochs:
         return f"{record.name}: {record.status}"
-    error = 100 * record.epochs[-1].validation["error"]
-    return f"{record.name}: {record.status}, val. error {error:.2f} %, {record.seconds:.1f} s"
+    measure = headline(task_of(record.recipe))
+    score = number(Spread.of([measure.of(Run(record))]), measure)
+    return f"{record.name}: {record.status}, {measure.brief} {score} %, {record.seconds:.1f} s"
 
 
 class RunBar:
@@ -242,13 +282,14 @@ class RunBar:
     Args:
         bars: Where it is shown.
         name: What stands before it.
-        batch_size: Pictures an update, for the rate.
+        recipe: What is trained.
     """
 
-    def __init__(self, bars: Progress, name: str, batch_size: int) -> None:
+    def __init__(self, bars: Progress, name: str, recipe: Recipe) -> None:
         self._bars = bars
         self._name = name
-        self._batch_size = batch_size
+        self._batch_size = recipe.batch_size
+        self._measure = headline(task_of(recipe))
         self._task: TaskID | None = None
 
     def show(self, told: RunProgress) -> None:
@@ -261,7 +302,8 @@ class RunBar:
                 batch_size=self._batch_size,
                 remark="",
             )
-        remark = "" if told.error is None else f"val. error {100 * told.error:.1f} %"
+        score = told.validation.get(self._measure.name)
+        remark = "" if score is None else f"{self._measure.brief} {100 * score:.1f} %"
         self._bars.update(self._task, completed=told.updates, remark=remark)
 
     def remove(self) -> None:
@@ -289,7 +331,7 @@ class Bars:
         else:
             if job.out not in self._runs:
                 name = f"{job.recipe.name} {job.backend} seed {job.seed}"
-                self._runs[job.out] = RunBar(self._bars, name, job.recipe.batch_size)
+                self._runs[job.out] = RunBar(self._bars, name, job.recipe)
             self._runs[job.out].show(told.progress)
 
 

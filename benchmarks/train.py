@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from antiparallel.benchmarks.data import WHOLE, Dataset, digits
+from antiparallel.benchmarks.data.coco import open_coco
 from antiparallel.benchmarks.data.images import open_images
 from antiparallel.benchmarks.data.splits import Watch as WatchCheck
 from antiparallel.benchmarks.data.splits import unwatched as unwatched_check
 from antiparallel.benchmarks.loop import Progress, Training, Watch
+from antiparallel.benchmarks.models.backbone import backbone_weights
 from antiparallel.benchmarks.processes import ALONE, Processes, Stop
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.benchmarks.record import Record
@@ -101,7 +103,7 @@ def train(
             seed=seed,
             backend=backend,
             engine=engine_of(backend),
-            data=dataset.describe(),
+            data=dataset.describe() | _backbone(recipe),
             labels=tuple(dataset.validation_labels.tolist()),
         )
         processes.together(lambda: _require_batches(recipe, dataset, processes))
@@ -113,10 +115,16 @@ def train(
         with folder.held():
             # Nobody else changes it any more.
             record = processes.together(lambda: _recorded(folder, wanted, resume))
+            if (shown := dataset.shown()) is not None:
+                folder.write_shown(shown)
             training = Training(
                 record, stepper, dataset, folder, processes.agreed(stop), watch, processes.part
             )
             return training.run()
+
+
+_CONTENTS = {False: "train and val", True: "COCO's annotations and pictures"}
+"""What a data set's folder has in it, by whether detectors look at it."""
 
 
 def open_dataset(recipe: Recipe, data: Data, watch_check: WatchCheck = unwatched_check) -> Dataset:
@@ -130,11 +138,21 @@ def open_dataset(recipe: Recipe, data: Data, watch_check: WatchCheck = unwatched
         need = (
             "no --data: the digits are in scikit-learn"
             if preprocessing is None
-            else ("--data DIR, the folder that has train and val in it")
+            else f"--data DIR, the folder that has {_CONTENTS[recipe.model == 'retinanet']} in it"
         )
         raise SpecError(f"Expected {need}. Received: data={str(data.root or '')!r}")
     if preprocessing is None or data.root is None:
         return digits()
+    if recipe.model == "retinanet":
+        return open_coco(
+            data.root,
+            preprocessing,
+            training_pictures=recipe.training_pictures,
+            evaluated_on=recipe.evaluated_on,
+            workers=data.workers,
+            skip_bad_images=data.skip_bad_images,
+            watch=watch_check,
+        )
     return open_images(
         data.root,
         preprocessing,
@@ -142,6 +160,13 @@ def open_dataset(recipe: Recipe, data: Data, watch_check: WatchCheck = unwatched
         skip_bad_images=data.skip_bad_images,
         watch=watch_check,
     )
+
+
+def _backbone(recipe: Recipe) -> dict[str, str]:
+    """Return what the record says of the weights that a backbone begins with."""
+    if recipe.backbone == "none":
+        return {}
+    return {"backbone": backbone_weights(recipe.backbone)[1]}
 
 
 def _require_batches(recipe: Recipe, dataset: Dataset, processes: Processes) -> None:

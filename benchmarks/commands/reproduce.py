@@ -22,6 +22,7 @@ from antiparallel.benchmarks.commands.options import (
 )
 from antiparallel.benchmarks.commands.report import report_on
 from antiparallel.benchmarks.recipes import TIERS, parse_overrides
+from antiparallel.benchmarks.report.runs import find_runs
 from antiparallel.benchmarks.reproduce import plan, run_jobs
 from antiparallel.benchmarks.signals import Signals
 from antiparallel.benchmarks.terminal import (
@@ -91,7 +92,7 @@ def reproduce(
             jobs, processes=processes or at_once(jobs[0].recipe), signals=signals, watch=bars.watch
         )
     exit_if_stopped(signals)
-    report_on(records, folder / "report")
+    report_on(find_runs(job.out for job in jobs), folder / "report", data)
     print_written("Runs:", [folder / "runs"])
     console.print(f"Done in {time.perf_counter() - began:.0f} s.", highlight=False)
     if any(record.status == "diverged" for record in records):

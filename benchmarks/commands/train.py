@@ -96,7 +96,7 @@ def train(
                 resume=resume,
                 previous_checkpoint=previous_checkpoint,
                 stop=signals,
-                watch=RunBar(progress, f"{recipe} seed {seed}", resolved.batch_size).show,
+                watch=RunBar(progress, f"{recipe} seed {seed}", resolved).show,
                 watch_check=pictures_bar(progress, "checking pictures", signals),
                 processes=processes,
             )

@@ -1,10 +1,13 @@
 """What the training loop and the steppers know of pictures."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from antiparallel.benchmarks.record import Shown
 
 
 class Batch(NamedTuple):
@@ -110,6 +113,10 @@ class Dataset(Protocol):
         Args:
             predictions: An answer for each picture: see ``stepper.Evaluation``.
         """
+        ...
+
+    def shown(self) -> "Shown | None":
+        """Return the truth about a few validation pictures; None where they have one class."""
         ...
 
     def describe(self) -> dict[str, str]:

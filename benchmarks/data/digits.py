@@ -63,7 +63,7 @@ class Pictures:
 
     def validation_batches(self, batch_size: int, part: Part = WHOLE) -> Iterator[Batch]:
         """Yield all validation pictures in their order; the last batch may be smaller."""
-        images, labels = self.validation
+        images, labels = self.validation.images, self.validation.labels
         for start in range(0, len(labels), batch_size):
             chosen = slice(start, start + batch_size)
             yield Batch(part.of(images[chosen]), part.of(labels[chosen]))
@@ -71,6 +71,9 @@ class Pictures:
     def score(self, predictions: Sequence[Any]) -> Scored:
         """Return nothing: what answers are worth follows from one picture at a time."""
         return Scored({})
+
+    def shown(self) -> None:
+        """Return nothing: pictures have one class."""
 
     def describe(self) -> dict[str, str]:
         """Return what a record says of the data."""

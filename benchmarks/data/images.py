@@ -20,13 +20,8 @@ from antiparallel.benchmarks.data.splits import (
     unwatched,
     without_bad_pictures,
 )
-from antiparallel.benchmarks.data.transforms import Pixels, Preprocessing
+from antiparallel.benchmarks.data.transforms import DEVIATION, MEAN, Pixels, Preprocessing
 from antiparallel.benchmarks.data.workers import Workers
-
-MEAN = (123.675, 116.28, 103.53)
-DEVIATION = (58.395, 57.12, 57.375)
-"""ImageNet's, of red, green and blue, in 0 to 255; the customary ones, for all photographs."""
-
 
 _PIECE = 32  # pictures that a worker makes ready in one go, at most
 
@@ -110,6 +105,9 @@ class Images:
     def score(self, predictions: Sequence[Any]) -> Scored:
         """Return nothing: what answers are worth follows from one picture at a time."""
         return Scored({})
+
+    def shown(self) -> None:
+        """Return nothing: pictures have one class."""
 
     def describe(self) -> dict[str, str]:
         """Return what a record says of the data: contents, not the place."""

@@ -49,23 +49,29 @@ def decode(content: bytes) -> Image.Image:
         return _decoded(content)
 
 
-def fault(file: BinaryIO) -> str | None:
+def fault(file: BinaryIO, listed: tuple[int, int] | None = None) -> str | None:
     """Return why a file is no whole picture, or None; to be called in ``strict``.
 
     Head and tail are read. Only if the end is not in sight there, as it never is in formats that
     do not mark it, the whole file is read and decoded.
+
+    Args:
+        file: The file.
+        listed: The width and height that it should have, if they are known.
     """
     size = file.seek(0, io.SEEK_END)
     if not size:
         return "empty file"
     file.seek(0)
     try:
-        found = Image.open(file).format
+        image = Image.open(file)
     except Exception as error:  # decoders raise whatever they like on broken files
         return "not a picture" if "identify" in str(error) else str(error)
+    if listed is not None and image.size != listed:
+        return "{} x {} pixels, not {} x {} as listed".format(*image.size, *listed)
     # Only behind the head: a thumbnail in it has an end too.
     file.seek(max(file.tell(), size - _TAIL))
-    end = _ENDS.get(str(found))
+    end = _ENDS.get(str(image.format))
     if end is not None and end in file.read():
         return None
     file.seek(0)

@@ -17,6 +17,12 @@ _PURPOSE = 17  # apart from the order's, which is 16
 _AREA, _RATIO, _TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
 _PADDING = 4
 
+MEAN = (123.675, 116.28, 103.53)
+DEVIATION = (58.395, 57.12, 57.375)
+"""ImageNet's, of red, green and blue, in 0 to 255; the customary ones, for all photographs."""
+
+_FILL = tuple(round(channel) for channel in MEAN)  # about 0 when standardised
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -29,7 +35,10 @@ class Preprocessing:
         augmentation: What is cut out of a training picture, before it is flipped by an even
             chance. "random-resized-crop": a rectangle of 8 to 100 % of the area and a ratio of
             3/4 to 4/3, resized. "random-crop": a square of the resized picture. "padded-crop":
-            the same after 4 black pixels were added on every side.
+            the same after 4 black pixels were added on every side. "flip": the whole picture, as
+            validation pictures are shown then too: its shorter side as long as ``resize`` if the
+            longer one does not exceed ``size``, in the top left corner, and ImageNet's mean
+            around it.
     """
 
     size: int
@@ -38,6 +47,8 @@ class Preprocessing:
 
     def training(self, image: Image.Image, *, seed: int, epoch: int, index: int) -> Pixels:
         """Return a training picture as this epoch shows it, ``(size, size, 3)``."""
+        if self.augmentation == "flip":
+            return self._on_canvas(image, is_flipped(seed=seed, epoch=epoch, index=index))
         draws = _Draws(seed, epoch, index)
         flip = draws.uniform() < 0.5
         if self.augmentation == "random-resized-crop":
@@ -58,11 +69,39 @@ class Preprocessing:
         return np.asarray(image)
 
     def validation(self, image: Image.Image) -> Pixels:
-        """Return a validation picture, ``(size, size, 3)``: its centre after resizing."""
+        """Return a validation picture, ``(size, size, 3)``: its centre after resizing, or all."""
+        if self.augmentation == "flip":
+            return self._on_canvas(image, flip=False)
         image = resized(image, self.resize)
         left = round((image.width - self.size) / 2)
         top = round((image.height - self.size) / 2)
         return np.asarray(image.crop((left, top, left + self.size, top + self.size)))
+
+    def sides_on_canvas(self, width: int, height: int) -> tuple[int, int]:
+        """Return the width and height that a whole picture ("flip") has among the array's pixels.
+
+        Args:
+            width: The picture's width.
+            height: The picture's height.
+        """
+        shorter, longer = sorted((width, height))
+        factor = min(self.resize / shorter, self.size / longer)
+        return max(1, round(width * factor)), max(1, round(height * factor))
+
+    def _on_canvas(self, image: Image.Image, flip: bool) -> Pixels:
+        sides = self.sides_on_canvas(image.width, image.height)
+        if image.size != sides:
+            image = image.resize(sides, Image.Resampling.BILINEAR)
+        if flip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        canvas = Image.new("RGB", (self.size, self.size), _FILL)
+        canvas.paste(image, (0, 0))
+        return np.asarray(canvas)
+
+
+def is_flipped(*, seed: int, epoch: int, index: int) -> bool:
+    """Return whether an epoch shows a training picture with left and right exchanged."""
+    return _Draws(seed, epoch, index).uniform() < 0.5
 
 
 def resized(image: Image.Image, shorter: int) -> Image.Image:

@@ -116,6 +116,12 @@ class Correspondence:
         """Return torchvision's names of the weight layers, in its order, by KerasHub's."""
         return {keras: torch for torch, keras in self.layers.items()}
 
+    def recorded_name(self, path: str) -> str:
+        """Return torchvision's name of the weight layer at a path in a KerasHub model."""
+        name = self.keras_name(path)
+        assert name is not None
+        return self.layer_names()[name]
+
     def keras_name(self, path: str) -> str | None:
         """Return the layer's name that a path in a KerasHub model ends in, None for others."""
         ends = [path.split("/", depth)[-1] for depth in range(path.count("/") + 1)]

@@ -24,13 +24,6 @@ ALPHA, GAMMA = 0.25, 2.0
 PRIOR = 0.01
 """The probability of each class at each anchor before training."""
 
-SUBNET_SCALE = 0.01
-"""lambda in the subnets: the deviation of their initial weights in Lin et al. (2017).
-
-By the paper's lambda logits begin at tens of nats, where the loss of 80 classes is tens of
-thousands and the first update makes it infinite, under every rule.
-"""
-
 PRIOR_BIAS = -math.log((1 - PRIOR) / PRIOR)
 
 SCORE, OVERLAP = 0.05, 0.5

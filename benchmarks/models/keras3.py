@@ -6,8 +6,11 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+import antiparallel.keras as ap
+from antiparallel.benchmarks.models.backbone import backbone_weights
 from antiparallel.benchmarks.models.networks import AlexNet, ConvNet
 from antiparallel.benchmarks.models.resnet18 import KERAS_HUB_RESNET18
+from antiparallel.benchmarks.models.retinanet import correspondence_of
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.keras.attachment import attachment
 from antiparallel.keras.layers import FeedbackLayer
@@ -97,6 +100,13 @@ def draw_anew(layer: WeightLayer, scale: Scale, identity: tuple[int, int]) -> No
 
 def build(recipe: Recipe, channels: int, classes: int) -> keras.Model:
     """Build a recipe's network, for inputs ``(batch, height, width, channels)``."""
+    if recipe.model == "retinanet":
+        from antiparallel.benchmarks.models.keras3_retinanet import build_retinanet
+
+        assert recipe.size is not None
+        assert recipe.anchor_size is not None
+        frozen = recipe.backbone != "none"
+        return build_retinanet(recipe.size, classes, recipe.anchor_size, frozen)
     if recipe.model == "resnet18":
         return resnet18(recipe.size, classes)
     if recipe.model == "alexnet":
@@ -104,6 +114,24 @@ def build(recipe: Recipe, channels: int, classes: int) -> keras.Model:
     assert recipe.depth is not None
     assert recipe.width is not None
     return convnet(ConvNet(channels, classes, recipe.depth, recipe.width))
+
+
+def start(model: keras.Model, recipe: Recipe, seed: int) -> None:
+    """Give a converted network the weights and feedback that its training begins with.
+
+    Raises:
+        SpecError: There are no such weights as the recipe wants for a backbone.
+    """
+    ap.initialize(model, scale=recipe.scale, seed=seed)
+    if (correspondence := correspondence_of(recipe.model)) is not None:
+        correspondence.number_as_torchvision(model, recipe.scale, seed)
+    if recipe.model == "retinanet":
+        from antiparallel.benchmarks.models import keras3_retinanet
+
+        assert recipe.subnet_scale is not None
+        keras3_retinanet.start_subnets(model, recipe.subnet_scale, seed)
+        if recipe.backbone != "none":
+            keras3_retinanet.write_backbone(model, backbone_weights(recipe.backbone)[0])
 
 
 def resnet18(size: int | None, classes: int) -> keras.Model:

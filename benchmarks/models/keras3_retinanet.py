@@ -17,7 +17,6 @@ from antiparallel.benchmarks.models.detector import (
     LEVELS,
     PRIOR_BIAS,
     SCALES,
-    SUBNET_SCALE,
     anchor_sizes,
 )
 from antiparallel.benchmarks.models.keras3 import draw_anew, resnet18_backbone
@@ -126,17 +125,18 @@ class RetinaNet(RetinaNetObjectDetector):
         return [detected(*found, anchors, size) for found in zip(logits, deltas, strict=True)]
 
 
-def start_subnets(model: RetinaNet, seed: int) -> None:
-    """Draw the subnets' weights and feedback anew, by ``SUBNET_SCALE``, and make classes rare.
+def start_subnets(model: RetinaNet, scale: float, seed: int) -> None:
+    """Draw the subnets' weights and feedback anew by another lambda, and make classes rare.
 
     Args:
         model: The model, converted or not, and initialised by the specification.
+        scale: lambda in the subnets.
         seed: The experiment's seed; layers have torchvision's numbers in the whole model.
     """
     order = list(RETINANET.layers.values())
     for found in weight_layers(model):
         if found.name in order:
-            draw_anew(found.module, SUBNET_SCALE, (seed, order.index(found.name)))
+            draw_anew(found.module, scale, (seed, order.index(found.name)))
     _make_classes_rare(model)
 
 

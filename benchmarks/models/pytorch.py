@@ -4,6 +4,8 @@ from collections import OrderedDict
 
 from torch import nn
 
+import antiparallel.torch as ap
+from antiparallel.benchmarks.models.backbone import backbone_weights
 from antiparallel.benchmarks.models.networks import AlexNet, ConvNet
 from antiparallel.benchmarks.recipes import Recipe
 from antiparallel.spec import Scale, feedback_scale
@@ -35,6 +37,11 @@ def draw_anew(layer: WeightLayer, scale: Scale, identity: tuple[int, int]) -> No
 
 def build(recipe: Recipe, channels: int, classes: int) -> nn.Module:
     """Build a recipe's network."""
+    if recipe.model == "retinanet":
+        from antiparallel.benchmarks.models.pytorch_retinanet import build_retinanet
+
+        assert recipe.anchor_size is not None
+        return build_retinanet(classes, recipe.anchor_size, frozen=recipe.backbone != "none")
     if recipe.model == "resnet18":
         from torchvision.models import resnet18
 
@@ -45,6 +52,22 @@ def build(recipe: Recipe, channels: int, classes: int) -> nn.Module:
     assert recipe.depth is not None
     assert recipe.width is not None
     return convnet(ConvNet(channels, classes, recipe.depth, recipe.width))
+
+
+def start(model: nn.Module, recipe: Recipe, seed: int) -> None:
+    """Give a converted network the weights and feedback that its training begins with.
+
+    Raises:
+        SpecError: There are no such weights as the recipe wants for a backbone.
+    """
+    ap.initialize(model, scale=recipe.scale, seed=seed)
+    if recipe.model == "retinanet":
+        from antiparallel.benchmarks.models import pytorch_retinanet
+
+        assert recipe.subnet_scale is not None
+        pytorch_retinanet.start_subnets(model, recipe.subnet_scale, seed)
+        if recipe.backbone != "none":
+            pytorch_retinanet.write_backbone(model, backbone_weights(recipe.backbone)[0])
 
 
 def convnet(net: ConvNet) -> nn.Sequential:

@@ -22,7 +22,6 @@ from antiparallel.benchmarks.models.detector import (
     POSITIVE,
     PRIOR_BIAS,
     SCORE,
-    SUBNET_SCALE,
     anchor_sizes,
     grids,
 )
@@ -115,17 +114,18 @@ def _wide(output: Tensor) -> Tensor:
     return output.to(torch.promote_types(output.dtype, torch.float32))
 
 
-def start_subnets(model: RetinaNet, seed: int) -> None:
-    """Draw the subnets' weights and feedback anew, by ``SUBNET_SCALE``, and make classes rare.
+def start_subnets(model: RetinaNet, scale: float, seed: int) -> None:
+    """Draw the subnets' weights and feedback anew by another lambda, and make classes rare.
 
     Args:
         model: The model, converted or not, and initialised by the specification.
+        scale: lambda in the subnets.
         seed: The experiment's seed; layers keep their numbers in the whole model.
     """
     head = set(model.head.modules())
     for found in weight_layers(model):
         if found.module in head:
-            draw_anew(found.module, SUBNET_SCALE, (seed, found.index))
+            draw_anew(found.module, scale, (seed, found.index))
     nn.init.constant_(model.head.classification_head.cls_logits.bias, PRIOR_BIAS)
 
 

@@ -15,7 +15,7 @@ What remains different between the two, after ``models.pytorch_retinanet`` and
 """
 
 from antiparallel.benchmarks.models.correspondence import Correspondence
-from antiparallel.benchmarks.models.resnet18 import CONVOLUTIONS, NORMALIZATIONS
+from antiparallel.benchmarks.models.resnet18 import CONVOLUTIONS, NORMALIZATIONS, RESNET18
 
 BACKBONE = "backbone.body."
 """How torchvision's names of the backbone's layers begin; their ends are ResNet-18's."""
@@ -43,3 +43,8 @@ RETINANET = Correspondence(
     {BACKBONE + torch: keras for torch, keras in CONVOLUTIONS.items()} | _PYRAMID | _SUBNETS,
     {BACKBONE + torch: keras for torch, keras in NORMALIZATIONS.items()},
 )
+
+
+def correspondence_of(model: str) -> Correspondence | None:
+    """Return a recipe's network in both libraries; None for networks that no library has."""
+    return {"resnet18": RESNET18, "retinanet": RETINANET}.get(model)

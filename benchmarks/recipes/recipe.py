@@ -24,9 +24,13 @@ _OPTIONAL = (
     "augmentation",
     "training_pictures",
     "anchor_size",
+    "subnet_scale",
     "steps_per_epoch",
 )
 """Fields that may have no value."""
+
+_DETECTORS = ("training_pictures", "evaluated_on", "backbone", "anchor_size", "subnet_scale")
+"""Fields of detectors only."""
 
 _FIXED = ("tier", "model")
 """Fields that say which experiment a recipe belongs to; every other one can be overridden."""
@@ -71,11 +75,13 @@ class Recipe(BaseModel):
         size: Height and width of the pictures that the network sees, in pixels.
         resize: The shorter side that pictures are resized to before that; see ``Preprocessing``.
         augmentation: What an epoch shows of a training picture; see ``Preprocessing``.
-        training_pictures: How many training pictures are used, the first ones; None: all.
+        training_pictures: How many training pictures are used, those whose smallest object takes
+            most of its picture; None: all.
         evaluated_on: The pictures that metrics are found on.
         backbone: Weights that a detector's backbone begins with, whose normalisation they freeze:
             ``"none"``, torchvision's by name, or a run folder of the same network's.
         anchor_size: The side of a detector's smallest anchors, in strides of their level.
+        subnet_scale: lambda in a detector's subnets, of weights and feedback.
         epochs: Passes through the training pictures, or stretches of ``steps_per_epoch``.
         steps_per_epoch: Updates from one validation to the next, if not a pass through the
             training pictures.
@@ -111,6 +117,7 @@ class Recipe(BaseModel):
     evaluated_on: Literal["validation", "training"] = "validation"
     backbone: str = "none"
     anchor_size: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    subnet_scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     epochs: int = Field(ge=1)
     steps_per_epoch: int | None = Field(default=None, ge=1)
     batch_size: int = Field(ge=2)
@@ -162,14 +169,15 @@ class Recipe(BaseModel):
             return self._fits_a_detector()
         if self.size is not None and self.resize is not None and self.resize < self.size:
             raise ValueError(f"Expected resize >= size, {self.size}")
-        detector = (self.training_pictures, self.evaluated_on, self.backbone, self.anchor_size)
-        if detector != (None, "validation", "none", None) or self.augmentation == "flip":
-            raise ValueError("Expected a detector's fields for a retinanet only")
+        if self.augmentation == "flip" or any(
+            getattr(self, field) != Recipe.model_fields[field].default for field in _DETECTORS
+        ):
+            raise ValueError(f"Expected {', '.join(_DETECTORS)} and flip for a retinanet only")
         return self
 
     def _fits_a_detector(self) -> Self:
-        if self.augmentation != "flip" or self.anchor_size is None:
-            raise ValueError("Expected augmentation flip and an anchor_size for a retinanet")
+        if self.augmentation != "flip" or None in (self.anchor_size, self.subnet_scale):
+            raise ValueError("Expected flip, anchor_size and subnet_scale for a retinanet")
         # Only there do both libraries pad the pyramid's coarsest levels alike.
         if self.size is not None and self.size % 128 != 32:
             raise ValueError("Expected a size of 32 more than a multiple of 128 for a retinanet")

@@ -7,6 +7,7 @@ from math import nan, sqrt
 from typing import Literal
 
 from antiparallel.benchmarks.recipes import COMPARED
+from antiparallel.benchmarks.report.measures import Measure, headline
 from antiparallel.benchmarks.report.results import Experiment, SettingResult, Spread
 
 Agreement = Literal["within", "outside", "undecided"]
@@ -26,7 +27,7 @@ class Row:
     Args:
         setting: Its name.
         title: Its name in full.
-        first: Top-1 validation errors of the first backend, in percent.
+        first: What the runs of the first backend come to, by the comparison's measure.
         second: Those of the second.
     """
 
@@ -37,7 +38,7 @@ class Row:
 
     @property
     def difference(self) -> float:
-        """The second mean minus the first, in percentage points."""
+        """The second mean minus the first."""
         return self.second.mean - self.first.mean
 
     @property
@@ -64,6 +65,11 @@ class Comparison:
     rows: tuple[Row, ...]
 
     @property
+    def measure(self) -> Measure:
+        """The number that is compared."""
+        return headline(self.first.task)
+
+    @property
     def name(self) -> str:
         """The comparison in a few words."""
         return (
@@ -88,18 +94,22 @@ def _same_recipes(first: Experiment, second: Experiment) -> bool:
 
 
 def _rows(first: Experiment, second: Experiment) -> tuple[Row, ...]:
+    measure = headline(first.task)
     others = {result.setting: result for result in second.complete}
     return tuple(
         row
         for result in first.complete
-        if result.setting in others and (row := _row(result, others[result.setting]))
+        if result.setting in others and (row := _row(result, others[result.setting], measure))
     )
 
 
-def _row(first: SettingResult, second: SettingResult) -> Row | None:
-    ours, theirs = first.final_errors(), second.final_errors()
+def _row(first: SettingResult, second: SettingResult, measure: Measure) -> Row | None:
+    ours, theirs = first.by_seed(measure), second.by_seed(measure)
     seeds = sorted(ours.keys() & theirs.keys())
-    if not seeds or first.runs[seeds[0]].recipe != second.runs[seeds[0]].recipe:
+    if not seeds:
         return None
-    spreads = (Spread.of([errors[seed] for seed in seeds]) for errors in (ours, theirs))
+    one, other = (result.runs[seeds[0]].record.recipe for result in (first, second))
+    if one != other:
+        return None
+    spreads = (Spread.of([found[seed] for seed in seeds]) for found in (ours, theirs))
     return Row(first.setting, first.title, *spreads)

@@ -11,6 +11,14 @@ from matplotlib.ticker import MaxNLocator
 from antiparallel.benchmarks.report.looks import GRID, look
 from antiparallel.benchmarks.report.results import Experiment, SettingResult
 
+CAPTIONS = {
+    "diagnostics": "In the form of the paper's Figure 3: weights and feedback after the last "
+    "epoch, layer by layer. Bars: one standard deviation over seeds. For backprop, whose B is W, "
+    "the angle is that between W and sign(W).",
+    "courses": "The same on the way: each line is a layer, its colour says how deep; means over "
+    "seeds. Dotted: orthogonal.",
+}
+
 _PANELS = (
     ("angle", "Alignment angle of W and B (degrees)"),
     ("kurtosis", "Excess kurtosis of W"),
@@ -18,11 +26,13 @@ _PANELS = (
 )
 _MANY = 12
 """Layers whose names no longer fit side by side in a third of a figure."""
+_VERY_MANY = 30
+"""Layers whose names fit in a whole figure only if they are small."""
 
 
 def draw_layers(experiment: Experiment) -> Figure:
     """Draw the final diagnostics against the layer, a panel each (the paper's Figure 3)."""
-    many = max(len(run.epochs[-1].diagnostics) for run in experiment.records) > _MANY
+    many = max(len(record.epochs[-1].diagnostics) for record in experiment.records) > _MANY
     figure = Figure(figsize=(12, 9) if many else (12, 4.3), layout="constrained")
     shape = (len(_PANELS), 1) if many else (1, len(_PANELS))
     panels = figure.subplots(*shape, sharex=many)
@@ -47,7 +57,7 @@ def draw_courses(experiment: Experiment) -> Figure:
     results = experiment.complete
     figure = Figure(figsize=(1.2 + 2.3 * max(len(results), 3), 7), layout="constrained")
     panels = figure.subplots(len(_PANELS), len(results), sharex="col", sharey="row", squeeze=False)
-    depth = max(len(run.epochs[-1].diagnostics) for run in experiment.records)
+    depth = max(len(record.epochs[-1].diagnostics) for record in experiment.records)
     # Not viridis's palest end, which is hard to see on white.
     shades = ListedColormap(colormaps["viridis"](np.linspace(0, 0.88, max(depth, 2))))
     for row, (name, label) in zip(panels, _PANELS, strict=True):
@@ -89,7 +99,8 @@ def _draw_layer_by_layer(axes: Axes, result: SettingResult, name: str, shift: fl
         capsize=2,
         label=result.setting,
     )
-    axes.set_xticks(places, layers, rotation=45, ha="right", rotation_mode="anchor")
+    size = 7.5 if len(layers) > _VERY_MANY else None
+    axes.set_xticks(places, layers, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
 
 
 def _mark_orthogonal(axes: Axes) -> None:

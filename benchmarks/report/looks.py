@@ -1,6 +1,13 @@
-"""How every figure looks: colours, dashes and markers of the settings, fonts, grids."""
+"""How every figure looks: colours, dashes and markers of the settings, fonts, grids, names."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from antiparallel.benchmarks.report.results import Experiment
 
 
 class Look(NamedTuple):
@@ -20,6 +27,9 @@ _LOOKS: dict[str, Look] = {
 }
 """Okabe and Ito's colours, which the colour-blind can tell apart; dashed: last layer by BP."""
 
+COMPARED = (Look("#0072B2", "-", "o"), Look("#D55E00", "--", "s"))
+"""Two backends, side by side."""
+
 GRID = "#e4e4e4"
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -36,3 +46,39 @@ STYLE: dict[Any, Any] = {
 def look(setting: str) -> Look:
     """Return a setting's look; all settings of the user's own share one."""
     return _LOOKS.get(setting, Look("#009E73", ":", "D"))
+
+
+def title(figure: Figure, text: str) -> None:
+    """Write a figure's title."""
+    figure.suptitle(text, x=0.01, ha="left", fontsize=11)
+
+
+def seeds(experiment: Experiment) -> str:
+    """Return how many seeds a setting has, in words."""
+    counts = sorted({len(result.runs) for result in experiment.complete})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def label_ends(axes: Axes, ends: Mapping[str, tuple[str, float]]) -> None:
+    """Write each setting's text at the right end of its line, moved up where texts would overlap.
+
+    Args:
+        axes: The panel, with its final scale and limits.
+        ends: By setting, the text and the height of the line's end.
+    """
+    scale = axes.yaxis.get_transform()
+    low, high = scale.transform(axes.get_ylim())
+    free = -np.inf
+    for setting, (text, height) in sorted(ends.items(), key=lambda item: item[1][1]):
+        free = max(float(scale.transform([height])[0]), free + 0.055 * (high - low))
+        axes.annotate(
+            text,
+            (1, float(scale.inverted().transform([free])[0])),
+            xycoords=("axes fraction", "data"),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            color=look(setting).color,
+            fontweight="bold",
+            annotation_clip=False,
+        )

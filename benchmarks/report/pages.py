@@ -14,31 +14,25 @@ from matplotlib.figure import Figure
 
 from antiparallel.benchmarks.files import write_atomically
 from antiparallel.benchmarks.report import words
-from antiparallel.benchmarks.report.claims import CRITERION, Judgement, judge
+from antiparallel.benchmarks.report.claims import EVIDENCE, Judgement, judge
 from antiparallel.benchmarks.report.comparison import AGREEMENT, Comparison, Row, compare
-from antiparallel.benchmarks.report.departures import Departure, departures
-from antiparallel.benchmarks.report.figures import draw_comparison, draw_figures
+from antiparallel.benchmarks.report.departures import OURS, Departure, departures
+from antiparallel.benchmarks.report.figures import caption, draw_comparison, draw_figures
+from antiparallel.benchmarks.report.gap import CRITERION as GAP_CRITERION
+from antiparallel.benchmarks.report.gap import judge_gap
 from antiparallel.benchmarks.report.looks import STYLE
-from antiparallel.benchmarks.report.published import METRICS, REFERENCES, Beside, beside
+from antiparallel.benchmarks.report.measures import NOTES, Measure
+from antiparallel.benchmarks.report.published import (
+    METRICS,
+    REFERENCES,
+    WHAT,
+    Beside,
+    beside,
+    references,
+)
 from antiparallel.benchmarks.report.results import Experiment, SettingResult
 
 SPREAD = "mean +- sample standard deviation over seeds"
-
-CAPTIONS = {
-    "curves": "In the form of the paper's Figure 1: error after each epoch. Line: mean validation "
-    "error over seeds. Band: from the best seed to the worst. Dotted: training error, each picture "
-    "as augmented and before the update it took part in. On a log scale an error of zero is drawn "
-    "at the lower edge.",
-    "diagnostics": "In the form of the paper's Figure 3: weights and feedback after the last "
-    "epoch, layer by layer. Bars: one standard deviation over seeds. For backprop, whose B is W, "
-    "the angle is that between W and sign(W).",
-    "courses": "The same on the way: each line is a layer, its colour says how deep; means over "
-    "seeds. Dotted: orthogonal.",
-    "comparison": "Top-1 validation error after each epoch in both backends, setting by setting. "
-    "Line: mean over seeds. Band: from the best seed to the worst.",
-    "pictures": "Real validation pictures, those that the networks found hardest, and what each "
-    "setting's network of the first seed takes them for; red: wrong.",
-}
 
 
 @dataclass(frozen=True)
@@ -61,6 +55,7 @@ class Section:
 
     experiment: Experiment
     judgements: list[Judgement]
+    criterion: str
     beside: list[Beside]
     departures: list[Departure] | None
     provenance: Provenance
@@ -75,20 +70,37 @@ class Report:
     comparisons: list[Comparison]
 
 
-def make_report(experiments: Sequence[Experiment]) -> Report:
-    """Judge, draw and compare experiments; figures only where there is a complete run."""
-    sections = [
-        Section(
-            experiment,
-            judge(experiment),
-            beside(experiment),
-            departures(experiment),
-            _provenance(experiment),
-            draw_figures(experiment) if experiment.complete else {},
-        )
-        for experiment in experiments
-    ]
+def make_report(experiments: Sequence[Experiment], pictures: Path | None = None) -> Report:
+    """Judge, draw and compare experiments; figures only where there is a complete run.
+
+    Args:
+        experiments: The experiments.
+        pictures: The folder of a detector's data set, to draw on its pictures what was found in
+            them; None where it is not at hand.
+
+    Raises:
+        SpecError: A picture that is to be drawn is not in the folder.
+    """
+    sections = [_section(experiment, experiments, pictures) for experiment in experiments]
     return Report(sections, compare(experiments))
+
+
+def _section(
+    experiment: Experiment, experiments: Sequence[Experiment], pictures: Path | None
+) -> Section:
+    judgements, criterion = judge(experiment), EVIDENCE[experiment.task].criterion
+    if experiment.task == "detection" and (gap := judge_gap(experiment, experiments)):
+        judgements.append(gap)
+        criterion += f" {GAP_CRITERION}"
+    return Section(
+        experiment,
+        judgements,
+        criterion,
+        beside(experiment),
+        departures(experiment),
+        _provenance(experiment),
+        draw_figures(experiment, pictures) if experiment.complete else {},
+    )
 
 
 def write_report(report: Report, out: Path) -> list[Path]:
@@ -104,18 +116,18 @@ def write_report(report: Report, out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     images: dict[Path, bytes] = {}
 
-    def picture(figure: Figure, slug: str, name: str) -> dict[str, str]:
+    def picture(figure: Figure, experiment: Experiment, slug: str, name: str) -> dict[str, str]:
         path = out / f"{slug}-{name}.png"
         images[path] = _image(figure, "png")
         images[path.with_suffix(".svg")] = _image(figure, "svg")
         data = base64.b64encode(images[path]).decode()
-        return {"file": path.name, "data": data, "caption": CAPTIONS[name]}
+        return {"file": path.name, "data": data, "caption": caption(experiment.task, name)}
 
     sections = [
         {
             "section": section,
             "pictures": [
-                picture(figure, _slug(section.experiment), name)
+                picture(figure, section.experiment, _slug(section.experiment), name)
                 for name, figure in section.figures.items()
             ],
         }
@@ -126,6 +138,7 @@ def write_report(report: Report, out: Path) -> list[Path]:
             "comparison": comparison,
             "picture": picture(
                 draw_comparison(comparison),
+                comparison.first,
                 f"{_slug(comparison.first)}-and-{comparison.second.backend}",
                 "comparison",
             ),
@@ -146,17 +159,20 @@ def as_json(report: Report) -> dict[str, Any]:
     """Return a report's numbers; numbers that do not exist, as a spread at n = 1, are null."""
     numbers = {
         "spread": SPREAD,
-        "criterion": CRITERION,
         "experiments": [
             {
                 "tier": section.experiment.tier,
                 "model": section.experiment.model,
                 "backend": section.experiment.backend,
-                "settings": [_setting_json(result) for result in section.experiment.settings],
-                "published": [_beside_json(row) for row in section.beside],
+                "settings": [
+                    _setting_json(result, section.experiment.measures)
+                    for result in section.experiment.settings
+                ],
+                "published": [_beside_json(row, section.experiment) for row in section.beside],
                 "differs_from_the_paper": section.departures
                 and [asdict(departure) for departure in section.departures],
                 "claims": [asdict(judgement) for judgement in section.judgements],
+                "criterion": section.criterion,
                 "provenance": asdict(section.provenance),
             }
             for section in report.sections
@@ -170,7 +186,7 @@ def as_json(report: Report) -> dict[str, Any]:
                 "tier": comparison.first.tier,
                 "model": comparison.first.model,
                 "backends": [comparison.first.backend, comparison.second.backend],
-                "settings": [_row_json(row) for row in comparison.rows],
+                "settings": [_row_json(row, comparison.measure) for row in comparison.rows],
             }
             for comparison in report.comparisons
         ],
@@ -179,35 +195,33 @@ def as_json(report: Report) -> dict[str, Any]:
     return clean
 
 
-def _beside_json(row: Beside) -> dict[str, Any]:
+def _beside_json(row: Beside, experiment: Experiment) -> dict[str, Any]:
     return {
         "setting": row.setting,
-        "metric": row.metric,
-        "validation_error_percent": asdict(row.ours),
+        "metric": row.measure.name,
+        row.measure.key: asdict(row.ours),
         "references": {
             reference.name: asdict(cell)
-            for reference, cell in zip(REFERENCES, row.cells, strict=True)
+            for reference, cell in zip(references(experiment.task), row.cells, strict=True)
         },
     }
 
 
-def _row_json(row: Row) -> dict[str, Any]:
+def _row_json(row: Row, measure: Measure) -> dict[str, Any]:
     return {
         "setting": row.setting,
-        "validation_error_percent": [asdict(row.first), asdict(row.second)],
+        measure.key: [asdict(row.first), asdict(row.second)],
         "difference_points": row.difference,
         "pooled_deviation": row.spread,
         "agreement": row.agreement,
     }
 
 
-def _setting_json(result: SettingResult) -> dict[str, Any]:
+def _setting_json(result: SettingResult, measures: Sequence[Measure]) -> dict[str, Any]:
     return {
         "setting": result.setting,
-        "validation_error_percent": asdict(result.error()),
-        "validation_top5_error_percent": asdict(result.error(metric="top5_error")),
-        "train_error_percent": asdict(result.error("train")),
-        "validation_error_percent_by_seed": result.final_errors(),
+        **{measure.key: asdict(result.spread(measure)) for measure in measures},
+        **{f"{measure.key}_by_seed": result.by_seed(measure) for measure in measures},
         "seconds": asdict(result.seconds()),
         "diverged": result.diverged,
         "unfinished": result.unfinished,
@@ -248,11 +262,14 @@ def _render(template: str, shown: dict[str, Any]) -> str:
     )
     environment.globals.update(
         {name: getattr(words, name) for name in words.FOR_TEMPLATES},
-        references=REFERENCES,
+        references=references,
         metrics=METRICS,
+        notes=NOTES,
+        published_what=WHAT,
+        papers_gaps=OURS,
     )
     return environment.get_template(template).render(
-        **shown, spread=SPREAD.replace("+-", "±"), criterion=CRITERION, agreement=AGREEMENT
+        **shown, spread=SPREAD.replace("+-", "±"), agreement=AGREEMENT
     )
 
 

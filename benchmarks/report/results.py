@@ -1,16 +1,17 @@
 """Records gathered into what a report shows: settings, each with its seeds."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import nan
-from pathlib import Path
+from math import isnan, nan
 
 import numpy as np
+from numpy.typing import NDArray
 
 from antiparallel.benchmarks.recipes import COMPARED, SETTINGS
 from antiparallel.benchmarks.record import Record
-from antiparallel.benchmarks.run_folder import RunFolder
+from antiparallel.benchmarks.report.measures import MEASURES, Measure, Task, task_of
+from antiparallel.benchmarks.report.runs import Run
 from antiparallel.spec import SpecError
 
 
@@ -47,35 +48,45 @@ class SettingResult:
 
     setting: str
     title: str
-    runs: dict[int, Record]
+    runs: dict[int, Run]
     diverged: tuple[int, ...]
     unfinished: tuple[int, ...]
 
-    def final_errors(self, part: str = "validation", metric: str = "error") -> dict[int, float]:
-        """Return the last epoch's top-1 error, or ``"top5_error"``, in percent, by seed."""
-        metrics = {seed: getattr(run.epochs[-1], part) for seed, run in self.runs.items()}
-        return {seed: 100 * found[metric] for seed, found in metrics.items() if metric in found}
+    @property
+    def records(self) -> list[Record]:
+        """The records of the complete runs."""
+        return [run.record for run in self.runs.values()]
 
-    def error(self, part: str = "validation", metric: str = "error") -> Spread:
-        """Return the last epoch's top-1 error, or ``"top5_error"``, in percent."""
-        return Spread.of(list(self.final_errors(part, metric).values()))
+    def by_seed(self, measure: Measure) -> dict[int, float]:
+        """Return a measure of every complete run that has it, by seed."""
+        found = {seed: measure.of(run) for seed, run in self.runs.items()}
+        return {seed: value for seed, value in found.items() if not isnan(value)}
+
+    def spread(self, measure: Measure) -> Spread:
+        """Return a measure's spread over seeds."""
+        return Spread.of(list(self.by_seed(measure).values()))
 
     def seconds(self) -> Spread:
         """Return the time that a run took."""
-        return Spread.of([run.seconds for run in self.runs.values()])
+        return Spread.of([record.seconds for record in self.records])
 
-    def curves(self, part: str = "validation", metric: str = "error") -> np.ndarray:
-        """Return errors in percent, ``(runs, epochs)``; nan where a record has none."""
+    def curves(self, metric: str, part: str = "validation") -> NDArray[np.float64]:
+        """Return a metric in percent, ``(runs, epochs)``; nan where a record has none."""
         return np.array(
             [
-                [100 * getattr(epoch, part).get(metric, nan) for epoch in run.epochs]
-                for run in self.runs.values()
+                [100 * getattr(epoch, part).get(metric, nan) for epoch in record.epochs]
+                for record in self.records
             ]
         )
 
+    def losses(self, name: str) -> NDArray[np.float64]:
+        """Return the losses of every update, ``(runs, updates)``: of the runs that kept them."""
+        kept = [run.losses[name] for run in self.runs.values() if len(run.losses.get(name, ()))]
+        return np.array(kept) if kept else np.empty((0, 0))
+
     def diagnostics(self, name: str) -> tuple[list[str], np.ndarray]:
         """Return layer names, and the final value of a diagnostic, ``(runs, layers)``."""
-        tables = [run.epochs[-1].diagnostics for run in self.runs.values()]
+        tables = [record.epochs[-1].diagnostics for record in self.records]
         layers = list(tables[0])
         return layers, np.array(
             [[getattr(table[layer], name) for layer in layers] for table in tables]
@@ -84,8 +95,8 @@ class SettingResult:
     def courses(self, name: str) -> np.ndarray:
         """Return a diagnostic's mean over runs after each epoch, ``(epochs, layers)``."""
         courses = [
-            [[getattr(layer, name) for layer in epoch.diagnostics.values()] for epoch in run.epochs]
-            for run in self.runs.values()
+            [[getattr(layer, name) for layer in e.diagnostics.values()] for e in record.epochs]
+            for record in self.records
         ]
         return np.asarray(np.array(courses).mean(0))
 
@@ -99,12 +110,19 @@ class Experiment:
         model: The network.
         backend: The backend, with its engine if it has a choice of them.
         settings: The settings.
+        task: What the network is for.
     """
 
     tier: str
     model: str
     backend: str
     settings: tuple[SettingResult, ...]
+    task: Task
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """The numbers that its runs end with."""
+        return MEASURES[self.task]
 
     @property
     def name(self) -> str:
@@ -113,8 +131,8 @@ class Experiment:
 
     @property
     def records(self) -> list[Record]:
-        """All complete runs."""
-        return [run for result in self.settings for run in result.runs.values()]
+        """The records of all complete runs."""
+        return [record for result in self.settings for record in result.records]
 
     @property
     def complete(self) -> tuple[SettingResult, ...]:
@@ -122,45 +140,33 @@ class Experiment:
         return tuple(result for result in self.settings if result.runs)
 
 
-def find_records(paths: Iterable[Path]) -> list[Record]:
-    """Read the records of run folders, and of all runs below other folders.
-
-    Raises:
-        SpecError: A path is neither a run nor has runs below it, or a record cannot be read.
-    """
-    found: dict[Path, Record] = {}
-    for path in paths:
-        folders = sorted(record.parent for record in path.rglob("record.json"))
-        if not folders:
-            raise SpecError(
-                f"Expected a run's folder, or one with runs below it. Received: {str(path)!r}"
-            )
-        found |= {folder.resolve(): RunFolder(folder).read_record() for folder in folders}
-    return list(found.values())
-
-
-def gather(records: Sequence[Record]) -> list[Experiment]:
-    """Group records into experiments, settings in the order of ``SETTINGS``.
+def gather(runs: Sequence[Run]) -> list[Experiment]:
+    """Group runs into experiments, settings in the order of ``SETTINGS``.
 
     Raises:
         SpecError: Two runs have the same setting, seed and backend, or recipes differ in more
             than what an experiment compares.
     """
-    grouped: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
-    for record in records:
-        grouped[record.recipe.tier, record.recipe.model, record.framework].append(record)
-    return [Experiment(*key, _settings(group)) for key, group in grouped.items()]
+    grouped: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        recipe = run.record.recipe
+        grouped[recipe.tier, recipe.model, run.record.framework].append(run)
+    return [
+        Experiment(*key, _settings(group), task_of(group[0].record.recipe))
+        for key, group in grouped.items()
+    ]
 
 
-def _settings(records: list[Record]) -> tuple[SettingResult, ...]:
-    by_setting: dict[str, dict[int, Record]] = defaultdict(dict)
-    for record in records:
-        _require_comparable(records[0], record)
+def _settings(runs: list[Run]) -> tuple[SettingResult, ...]:
+    by_setting: dict[str, dict[int, Run]] = defaultdict(dict)
+    for run in runs:
+        record = run.record
+        _require_comparable(runs[0].record, record)
         if record.seed in by_setting[record.recipe.setting]:
             raise SpecError(f"Expected each run once. Received: {record.name} twice")
         for earlier in by_setting[record.recipe.setting].values():
-            _require_comparable(earlier, record)
-        by_setting[record.recipe.setting][record.seed] = record
+            _require_comparable(earlier.record, record)
+        by_setting[record.recipe.setting][record.seed] = run
     order = [*SETTINGS, *sorted(set(by_setting) - set(SETTINGS))]
     return tuple(_result(name, by_setting[name]) for name in order if name in by_setting)
 
@@ -180,14 +186,15 @@ def _require_comparable(one: Record, other: Record) -> None:
         )
 
 
-def _result(setting: str, runs: dict[int, Record]) -> SettingResult:
+def _result(setting: str, runs: dict[int, Run]) -> SettingResult:
     runs = dict(sorted(runs.items()))
+    statuses = {seed: run.record.status for seed, run in runs.items()}
     return SettingResult(
         setting=setting,
         title=SETTINGS[setting].title if setting in SETTINGS else setting,
-        runs={seed: run for seed, run in runs.items() if run.status == "complete"},
-        diverged=tuple(seed for seed, run in runs.items() if run.status == "diverged"),
+        runs={seed: run for seed, run in runs.items() if statuses[seed] == "complete"},
+        diverged=tuple(seed for seed, status in statuses.items() if status == "diverged"),
         unfinished=tuple(
-            seed for seed, run in runs.items() if run.status in ("running", "stopped")
+            seed for seed, status in statuses.items() if status in ("running", "stopped")
         ),
     )

@@ -1,19 +1,20 @@
 """Numbers as a report and the terminal write them."""
 
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any
 
 from antiparallel.benchmarks.report.claims import Judgement
 from antiparallel.benchmarks.report.comparison import Row
 from antiparallel.benchmarks.report.departures import Departure
-from antiparallel.benchmarks.report.published import REFERENCES, Cell
+from antiparallel.benchmarks.report.measures import Measure
+from antiparallel.benchmarks.report.published import PAPERS_TIER, Cell, Reference
 from antiparallel.benchmarks.report.results import Experiment, SettingResult, Spread
 
 FOR_TEMPLATES = (
-    "percent",
+    "number",
     "duration",
     "note",
-    "points",
+    "interval",
     "judged_over",
     "difference",
     "pooled",
@@ -23,11 +24,17 @@ FOR_TEMPLATES = (
 )
 
 
-def percent(spread: Spread) -> str:
-    """Return a spread of percentages as text."""
+_DIGITS = {"points": 2, "nats": 3, "percent": 1}
+"""After the point, of what claims are judged by."""
+
+
+def number(spread: Spread, measure: Measure) -> str:
+    """Return a measure's spread as text."""
     if not spread.n:
         return "-"
-    return f"{spread.mean:.2f}" + (f" ± {spread.deviation:.2f}" if spread.n > 1 else "")
+    digits = measure.digits
+    deviation = f" ± {spread.deviation:.{digits}f}" if spread.n > 1 else ""
+    return f"{spread.mean:.{digits}f}{deviation}"
 
 
 def duration(spread: Spread) -> str:
@@ -41,20 +48,23 @@ def note(result: SettingResult) -> str:
     return "; ".join(f"{word}: seed {', '.join(map(str, seeds))}" for word, seeds in parts if seeds)
 
 
-def points(judgement: Judgement) -> str:
+def interval(judgement: Judgement) -> str:
     """Return a judgement's mean and interval as text."""
-    if not judgement.seeds:
-        return "no seed has all the runs"
-    if not isfinite(judgement.low):
-        return f"{judgement.mean:+.2f}, no interval"
-    return f"{judgement.mean:+.2f} [{judgement.low:+.2f}, {judgement.high:+.2f}]"
+    if isnan(judgement.mean):
+        return "-"
+    digits = _DIGITS[judgement.unit]
+    mean, low, high = (
+        f"{end:+.{digits}f}" for end in (judgement.mean, judgement.low, judgement.high)
+    )
+    bounds = f" [{low}, {high}]" if isfinite(judgement.low) else ", no interval"
+    return f"{mean}{bounds} {judgement.unit}"
 
 
 def judged_over(judgement: Judgement) -> str:
     """Return what a judgement's interval is over as text."""
-    if judgement.pictures:
-        return f"{judgement.pictures} pictures"
-    return str(len(judgement.seeds))
+    if judgement.over == "seeds":
+        return str(len(judgement.seeds))
+    return f"{judgement.n} {judgement.over}" if judgement.n else "1"
 
 
 def difference(row: Row) -> str:
@@ -67,16 +77,16 @@ def pooled(row: Row) -> str:
     return f"{row.spread:.2f}" if isfinite(row.spread) else "-"
 
 
-def published(number: int, cell: Cell) -> str:
-    """Return a reference's error as text, or why it is not there."""
-    return REFERENCES[number].absent if cell.percent is None else f"{cell.percent:.2f}"
+def published(reference: Reference, cell: Cell) -> str:
+    """Return a reference's number as text, or why it is not there."""
+    return reference.absent if cell.percent is None else f"{cell.percent:.2f}"
 
 
 def against(experiment: Experiment, cell: Cell) -> str:
-    """Return the difference to a published error as text, or why there is none."""
+    """Return the difference to a published number as text, or why there is none."""
     if cell.difference is not None:
         return f"{cell.difference:+.2f}"
-    return "-" if experiment.tier == "imagenet" else "another experiment"
+    return "-" if experiment.tier == PAPERS_TIER[experiment.task] else "another experiment"
 
 
 def settings_in_words(experiment: Experiment, departure: Departure) -> str:

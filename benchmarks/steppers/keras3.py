@@ -13,11 +13,20 @@ from numpy.typing import NDArray
 
 import antiparallel.keras as ap
 from antiparallel.benchmarks.data import Batch, Dataset
-from antiparallel.benchmarks.models import resnet18
+from antiparallel.benchmarks.models.correspondence import Correspondence
 from antiparallel.benchmarks.models.keras3 import build as build_model
+from antiparallel.benchmarks.models.keras3 import start
+from antiparallel.benchmarks.models.retinanet import correspondence_of
 from antiparallel.benchmarks.processes import ALONE, Processes
 from antiparallel.benchmarks.recipes import Recipe
-from antiparallel.benchmarks.stepper import Evaluation, State, Trained, combined, process_memory
+from antiparallel.benchmarks.stepper import (
+    Evaluation,
+    Losses,
+    State,
+    Trained,
+    combined,
+    process_memory,
+)
 from antiparallel.benchmarks.steppers.keras3_devices import (
     ENGINE,
     KerasDevices,
@@ -25,6 +34,7 @@ from antiparallel.benchmarks.steppers.keras3_devices import (
     predict,
     set_threads,
 )
+from antiparallel.benchmarks.tasks.keras3 import Task, task_of
 from antiparallel.keras.attachment import FeedbackState
 from antiparallel.keras.inventory import named_layers
 from antiparallel.spec import SpecError
@@ -38,8 +48,9 @@ class KerasStepper:
 
     Args:
         model: The model, converted, initialised and compiled.
+        task: What it is asked to do.
         dataset: Its pictures, for their mean and deviation.
-        names: The layers' names in the record, by their names in the model, if they differ.
+        correspondence: The layers' names in the record, if they are not the model's.
         device: Where it is, in the words of ``keras.device``.
         threads: CPU threads that the engine uses.
         processes: This process and its devices.
@@ -48,17 +59,19 @@ class KerasStepper:
     def __init__(
         self,
         model: keras.Model,
+        task: Task,
         dataset: Dataset,
-        names: Mapping[str, str],
+        correspondence: Correspondence | None,
         device: str,
         threads: str,
         *,
         processes: Processes = ALONE,
     ) -> None:
         self._model = model
+        self._task = task
         self._mean = np.array(dataset.mean, np.float32)
         self._deviation = np.array(dataset.deviation, np.float32)
-        self._names = names
+        self._correspondence = correspondence
         self._device = device
         self._threads = threads
         self._processes = processes
@@ -66,38 +79,36 @@ class KerasStepper:
     def train(self, batches: Iterable[Batch], lr: float, sums: Mapping[str, float]) -> Trained:
         """Make one update per batch; see ``Stepper``."""
         self._model.optimizer.learning_rate = lr
-        totals = {"examples": 0.0, "loss": 0.0, "error": 0.0, "top5_error": 0.0, **sums}
-        losses: list[float] = []
+        names = ("examples", *self._task.metrics)
+        totals = dict.fromkeys(names, 0.0) | sums
+        losses: Losses = {name: [] for name in self._task.losses}
         with keras.device(self._device):
-            for images, labels in batches:
+            for batch in batches:
                 self._model.reset_metrics()  # they are means over all batches since
                 found = self._model.train_on_batch(
-                    self._standardised(images), labels, return_dict=True
+                    self._standardised(batch.images), self._task.targets(batch), return_dict=True
                 )
-                losses.append(float(found["loss"]))
-                pictures = len(labels) * self._processes.part.world  # whose means Keras found
-                totals["examples"] += pictures
-                totals["loss"] += losses[-1] * pictures
-                for name in ("error", "top5_error"):
-                    totals[name] += round((1 - float(found[f"1 - {name}"])) * pictures)
-                if not isfinite(losses[-1]):  # the update is made: in memory only
+                pictures = len(batch.images) * self._processes.part.world  # whose means Keras found
+                counted = [pictures, *self._task.sums(found, pictures)]
+                for name, number in zip(names, counted, strict=True):
+                    totals[name] += number
+                for name, kept in losses.items():
+                    kept.append(float(found[name]))
+                if not isfinite(losses["loss"][-1]):  # the update is made: in memory only
                     break
         return Trained(totals, losses)
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
-        """Return mean loss, mean error and predictions; see ``Stepper``."""
-        totals = {"loss": 0.0, "error": 0.0, "top5_error": 0.0}
-        predictions: list[list[int]] = []
+        """Return mean losses and errors, and answers; see ``Stepper``."""
+        totals = dict.fromkeys(self._task.metrics, 0.0)
+        answers: list[list[Any]] = []
         with keras.device(self._device):
-            for images, labels in batches:
-                logits = predict(self._model, self._standardised(images))
-                answers = logits.argmax(1)
-                totals["loss"] += _cross_entropy(logits, labels)
-                totals["error"] += float((answers != labels).sum())
-                best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
-                totals["top5_error"] += float((best != labels[:, None]).all(1).sum())
-                predictions.append(answers.tolist())
-        return combined(totals, predictions, self._processes)
+            for batch in batches:
+                outputs = predict(self._model, self._standardised(batch.images))
+                for name, number in zip(totals, self._task.judge(outputs, batch), strict=True):
+                    totals[name] += number
+                answers.append(self._task.answers(outputs))
+        return combined(totals, answers, self._processes)
 
     def state(self) -> State:
         """Return variables, feedback and momentum; see ``Stepper``."""
@@ -120,12 +131,10 @@ class KerasStepper:
     def diagnostics(self) -> dict[str, Diagnostics]:
         """Return the diagnostics of each weight layer; see ``Stepper``."""
         found = ap.diagnostics(self._model)
-        names = {name: self._names.get(name.rpartition("/")[2], name) for name in found}
-        order = [*self._names.values(), *found]
-        return {
-            names[name]: diagnostics
-            for name, diagnostics in sorted(found.items(), key=lambda n: order.index(names[n[0]]))
-        }
+        if self._correspondence is None:
+            return found
+        recorded = {self._correspondence.recorded_name(path): each for path, each in found.items()}
+        return {name: recorded[name] for name in self._correspondence.layers}
 
     def describe(self) -> dict[str, str]:
         """Return versions, engine, device and threads; see ``Stepper``."""
@@ -171,15 +180,14 @@ def build(
         )
     threads = set_threads(recipe.threads)
     device = processes.device if isinstance(processes, KerasDevices) else recipe.device
-    names = resnet18.layer_names() if recipe.model == "resnet18" else {}
+    correspondence = correspondence_of(recipe.model)
+    names = {} if correspondence is None else correspondence.layer_names()
     with _on(device):
         with _computing_in(recipe.precision):
             model = build_model(recipe, len(dataset.mean), dataset.classes)
         overrides = _renamed(recipe.overrides, names)
         ap.convert(model, rule=recipe.rule, overrides=overrides, scale=recipe.scale, seed=seed)
-        ap.initialize(model, scale=recipe.scale, seed=seed)
-        if recipe.model == "resnet18":
-            resnet18.number_as_torchvision(model, recipe.scale, seed)
+        start(model, recipe, seed)
         optimizer = ap.SGD(
             learning_rate=recipe.lr,
             momentum=recipe.momentum,
@@ -188,17 +196,9 @@ def build(
             keep_signs=recipe.keep_signs,
         )
         optimizer.build(model.trainable_variables)
-        metrics = keras.metrics
-        model.compile(
-            optimizer=optimizer,
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=[
-                metrics.SparseCategoricalAccuracy(name="1 - error"),
-                metrics.MeanMetricWrapper(_in_top5, "1 - top5_error"),
-            ],
-            jit_compile=recipe.compiled or ENGINE == "jax",  # which has nothing else
-        )
-    return KerasStepper(model, dataset, names, device, threads, processes=processes)
+        task = task_of(recipe, model)
+        task.compile(model, optimizer, jit=recipe.compiled or ENGINE == "jax")  # has nothing else
+    return KerasStepper(model, task, dataset, correspondence, device, threads, processes=processes)
 
 
 def _renamed(overrides: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
@@ -263,17 +263,3 @@ def _engine_version() -> str:
 def _array(value: Any) -> NDArray[Any]:
     array: NDArray[Any] = keras.ops.convert_to_numpy(value)
     return array
-
-
-def _in_top5(labels: Any, logits: Any) -> Any:
-    """Return 1 for each picture whose label is among the five best answers, else 0."""
-    wide = keras.ops.cast(logits, "float32")  # TensorFlow compares nothing else
-    return keras.metrics.sparse_top_k_categorical_accuracy(labels, wide, min(5, logits.shape[1]))
-
-
-def _cross_entropy(logits: NDArray[Any], labels: NDArray[np.int64]) -> float:
-    """Return the sum of the pictures' losses."""
-    wide = logits.astype(np.float64)
-    top = wide.max(1)
-    logs = top + np.log(np.exp(wide - top[:, None]).sum(1))
-    return float((logs - wide[np.arange(len(labels)), labels]).sum())

@@ -66,15 +66,15 @@ def joined(place: Place, recipe: Recipe, devices: int, sharded: bool) -> Iterato
         yield KerasDevices(devices, recipe.device)
 
 
-def predict(model: keras.Model, pixels: NDArray[Any]) -> NDArray[Any]:
-    """Return a model's answers to this process's pictures."""
+def predict(model: keras.Model, pixels: NDArray[Any]) -> Any:
+    """Return a model's outputs for this process's pictures: an array, or several by name."""
     distribution = keras.distribution.distribution()
     if distribution is not None and distribution.num_processes > 1:
         from antiparallel.benchmarks.steppers.keras3_processes import predict_alone
 
         return predict_alone(model, pixels)
-    answers: NDArray[Any] = model.predict_on_batch(_spread(pixels, distribution))
-    return answers[: len(pixels)]
+    outputs = model.predict_on_batch(_spread(pixels, distribution))
+    return keras.tree.map_structure(lambda output: output[: len(pixels)], outputs)
 
 
 def _spread(batch: NDArray[Any], distribution: keras.distribution.DataParallel | None) -> Any:

@@ -72,13 +72,13 @@ def met(place: Place) -> Iterator[None]:
     jax.distributed.shutdown()
 
 
-def predict_alone(model: keras.Model, pixels: NDArray[Any]) -> NDArray[Any]:
+def predict_alone(model: keras.Model, pixels: NDArray[Any]) -> Any:
     """Return what a model makes of one process's pictures, however many the others have."""
     parameters, others = (
         [variable.value.addressable_data(0) for variable in variables]
         for variables in (model.trainable_variables, model.non_trainable_variables)
     )
-    return np.asarray(_predict(model, parameters, others, pixels))
+    return jax.tree.map(np.asarray, _predict(model, parameters, others, pixels))
 
 
 @partial(jax.jit, static_argnums=0)

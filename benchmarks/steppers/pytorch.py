@@ -8,15 +8,22 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 import antiparallel.torch as ap
 from antiparallel.benchmarks.data import Batch, Dataset
 from antiparallel.benchmarks.models.pytorch import build as build_model
+from antiparallel.benchmarks.models.pytorch import start
 from antiparallel.benchmarks.processes import ALONE, Processes
 from antiparallel.benchmarks.recipes import Recipe
-from antiparallel.benchmarks.stepper import Evaluation, State, Trained, combined, process_memory
+from antiparallel.benchmarks.stepper import (
+    Evaluation,
+    Losses,
+    State,
+    Trained,
+    combined,
+    process_memory,
+)
 from antiparallel.benchmarks.steppers.pytorch_processes import (
     TorchProcesses,
     gathered,
@@ -24,6 +31,13 @@ from antiparallel.benchmarks.steppers.pytorch_processes import (
     spread_like,
     unwrapped,
     whole,
+)
+from antiparallel.benchmarks.tasks.pytorch import (
+    Outputs,
+    in_float32,
+    targets_of,
+    task_of,
+    tensors,
 )
 from antiparallel.spec import SpecError
 from antiparallel.spec.contract import Diagnostics
@@ -58,6 +72,7 @@ class PyTorchStepper:
         self._settled = not isinstance(model, DistributedDataParallel)
         self._device = next(model.parameters()).device
         self._optimizer = optimizer
+        self._task = task_of(recipe, self._model)
         self._mean = torch.tensor(dataset.mean, device=self._device)
         self._deviation = torch.tensor(dataset.deviation, device=self._device)
 
@@ -66,44 +81,39 @@ class PyTorchStepper:
         self._model.train()
         for group in self._optimizer.param_groups:
             group["lr"] = lr
-        totals = {"examples": 0.0, "loss": 0.0, "error": 0.0, "top5_error": 0.0, **sums}
-        losses: list[float] = []
+        names = ("examples", *self._task.metrics)
+        totals = dict.fromkeys(names, 0.0) | sums
+        losses: Losses = {name: [] for name in self._task.losses}
         for batch in batches:
-            images, labels = self._to_device(batch)
+            images, targets = self._images(batch), targets_of(batch, self._device)
             if not self._settled:
                 self._settle(images)
-            logits = self._logits(images)
-            loss = F.cross_entropy(logits, labels)
+            seen = self._task.judge(self._outputs(images), targets)
             self._optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            seen = (
-                len(labels),
-                loss.item() * len(labels),
-                _errors(logits, labels),
-                _errors(logits, labels, 5),
-            )
-            combined = self._processes.combine(seen, self._running)
-            for name, number in zip(totals, combined, strict=True):
+            torch.autograd.backward(seen.loss)
+            counted = self._processes.combine([len(images), *seen.sums], self._running)
+            found = dict(zip(names, counted, strict=True))
+            for name, number in found.items():
                 totals[name] += number
-            losses.append(combined[1] / combined[0])
-            if not isfinite(losses[-1]):
+            for name, kept in losses.items():
+                kept.append(found[name] / found["examples"])
+            if not isfinite(losses["loss"][-1]):
                 break
             self._optimizer.step()
         return Trained(totals, losses)
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
-        """Return mean loss, mean error and predictions; see ``Stepper``."""
+        """Return mean losses and errors, and answers; see ``Stepper``."""
         self._model.eval()
-        totals = {"loss": 0.0, "error": 0.0, "top5_error": 0.0}
-        answers: list[list[int]] = []
+        totals = dict.fromkeys(self._task.metrics, 0.0)
+        answers: list[list[Any]] = []
         for batch in batches:
-            images, labels = self._to_device(batch)
-            logits = self._logits(images)
-            totals["loss"] += F.cross_entropy(logits, labels, reduction="sum").item()
-            totals["error"] += _errors(logits, labels)
-            totals["top5_error"] += _errors(logits, labels, 5)
-            answers.append(logits.argmax(1).tolist())
+            outputs = self._outputs(self._images(batch))
+            seen = self._task.judge(outputs, targets_of(batch, self._device))
+            for name, number in zip(totals, seen.sums, strict=True):
+                totals[name] += number
+            answers.append(self._task.answers(outputs))
         return combined(totals, answers, self._processes)
 
     def state(self) -> State:
@@ -166,20 +176,21 @@ class PyTorchStepper:
         begin with other bits than the run that went on. Nothing but the arrangement remains.
         """
         before = copy.deepcopy(self._model.state_dict())
-        torch.autograd.backward(self._logits(images).sum())
+        outputs = tensors(self._outputs(images))
+        torch.autograd.backward([output.sum() for output in outputs])
         self._model.load_state_dict(before)
         self._settled = True
 
-    def _logits(self, images: Tensor) -> Tensor:
+    def _outputs(self, images: Tensor) -> Outputs:
         mixed = self._precision != "float32"
         with torch.autocast(self._device.type, getattr(torch, self._precision), enabled=mixed):
-            logits: Tensor = self._network(images)
-        return logits.float() if mixed else logits
+            outputs: Outputs = self._network(images)
+        return in_float32(outputs) if mixed else outputs
 
-    def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _images(self, batch: Batch) -> Tensor:
+        """Return a batch's pictures, standardised, as torch has them: channels first."""
         images = torch.from_numpy(batch.images).to(self._device)
-        standardised = (images.float() - self._mean) / self._deviation
-        return standardised.permute(0, 3, 1, 2), torch.from_numpy(batch.labels).to(self._device)
+        return ((images.float() - self._mean) / self._deviation).permute(0, 3, 1, 2)
 
 
 def build(
@@ -190,7 +201,7 @@ def build(
     device = processes.device if isinstance(processes, TorchProcesses) else _device(recipe.device)
     model = build_model(recipe, len(dataset.mean), dataset.classes)
     ap.convert(model, rule=recipe.rule, overrides=recipe.overrides, scale=recipe.scale, seed=seed)
-    ap.initialize(model, scale=recipe.scale, seed=seed)
+    start(model, recipe, seed)
     model.to(device).to(memory_format=torch.channels_last)  # pictures' own order, and faster
     model = processes.spread(model)
     optimizer = ap.SGD(
@@ -212,9 +223,3 @@ def _device(name: str) -> torch.device:
         raise SpecError(
             f"Expected a device that torch can use ({reason}). Received: device={name!r}"
         ) from error
-
-
-def _errors(logits: Tensor, labels: Tensor, best: int = 1) -> float:
-    """Return of how many pictures the label is not among the best answers."""
-    found = logits.topk(min(best, logits.shape[1])).indices == labels[:, None]
-    return len(labels) - float(found.any(1).sum().item())

@@ -45,6 +45,7 @@ class SoftmaxRegression:
         self.updates = 0
         self.poison = poison
         self.rates: list[float] = []
+        self.seen: list[np.ndarray] = []
 
     def train(self, batches: Iterable[Batch], lr: float, sums: Mapping[str, float]) -> Trained:
         totals = {"examples": 0.0, "loss": 0.0, "error": 0.0, **sums}
@@ -52,6 +53,7 @@ class SoftmaxRegression:
         self.rates.append(lr)
         for batch in batches:
             inputs, probabilities, losses = self._forward(batch)
+            self.seen.append(batch.labels)
             if self.updates == self.poison:
                 losses = losses * np.nan
             totals["examples"] += len(losses)
@@ -63,7 +65,7 @@ class SoftmaxRegression:
             error = probabilities - np.eye(10)[batch.labels]
             self.weight -= lr * error.T @ inputs / len(losses)
             self.updates += 1
-        return Trained(totals, means)
+        return Trained(totals, {"loss": means})
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         totals, predictions = {"loss": 0.0, "error": 0.0}, []

@@ -35,7 +35,8 @@ def recipe(rule: str) -> Recipe:
 def curve(stepper: Stepper, updates: int = UPDATES) -> list[float]:
     """Return the loss of each of a stepper's first updates."""
     settings = recipe("bp")
-    return stepper.train(islice(batches(settings.batch_size), updates), settings.lr, {}).losses
+    trained = stepper.train(islice(batches(settings.batch_size), updates), settings.lr, {})
+    return trained.losses["loss"]
 
 
 def batches(size: int) -> Iterator[Batch]:

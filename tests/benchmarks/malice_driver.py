@@ -15,7 +15,7 @@ from antiparallel.benchmarks.compare import compare_runs
 from antiparallel.benchmarks.data.cifar10 import read_cifar10
 from antiparallel.benchmarks.data.images import open_images
 from antiparallel.benchmarks.data.transforms import Preprocessing
-from antiparallel.benchmarks.report.results import find_records
+from antiparallel.benchmarks.report.runs import find_runs
 from antiparallel.benchmarks.reproduce import plan
 from antiparallel.benchmarks.run_folder import RunFolder
 from antiparallel.benchmarks.train import NO_DATA
@@ -26,7 +26,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "resume": lambda path: RunFolder(path).load(),
     "resume from the one before": lambda path: RunFolder(path, previous_checkpoint=True).load(),
     "record": lambda path: RunFolder(path).read_record(),
-    "report": lambda path: find_records([path]),
+    "report": lambda path: find_runs([path]),
     "compare": lambda path: (compare_runs(GOOD, path), RunFolder(path).read_losses()),
     "reproduce": lambda path: plan(
         "digits", backends=["torch"], seeds=1, out=path, data=NO_DATA, overrides={}

@@ -17,7 +17,7 @@ from sklearn.datasets import load_sample_images
 
 from antiparallel.benchmarks.models.retinanet import RETINANET
 
-SIZE, CLASSES, ANCHOR_SIZE, SEED = 160, 3, 1.0, 5
+SIZE, CLASSES, ANCHOR_SIZE, SUBNET_SCALE, SEED = 160, 3, 1.0, 0.01, 5
 RULES = ("bp", "ss", "fa", "ss-fixed")
 WRITTEN = "ss-fixed"
 """The rule under which Keras begins with torch's arrays instead of its own draws."""
@@ -112,7 +112,7 @@ def torch_run(run: Run, mutant: Mapping[str, str] | None = None) -> Found:
     last = {} if rule == "bp" else dict.fromkeys(LAST_LAYERS, "bp")
     ap.convert(model, rule=rule, overrides=last | dict(mutant or {}), seed=SEED)
     ap.initialize(model, scale="paper", seed=SEED)
-    start_subnets(model, SEED)
+    start_subnets(model, SUBNET_SCALE, SEED)
     state = {name: value.numpy() for name, value in model.state_dict().items()}
     found = digests(state)
     if rule == "bp":
@@ -246,7 +246,7 @@ def draw(model: Any) -> None:
 
     ap.initialize(model, scale="paper", seed=SEED)
     RETINANET.number_as_torchvision(model, "paper", SEED)
-    start_subnets(model, SEED)
+    start_subnets(model, SUBNET_SCALE, SEED)
 
 
 def keras_pieces() -> Found:

@@ -67,11 +67,11 @@ def learn(settings: Recipe, processes: Processes = ALONE) -> dict[str, Any]:
     stepper = build_stepper("torch", settings, SEED, digits(), processes)
     first, *rest = batches(processes.part)
     trained = stepper.train([first], LR, {})
-    losses = trained.losses
+    losses = trained.losses["loss"]
     with Messages() as messages:
         trained = stepper.train(rest, LR, trained.sums)
     return {
-        "losses": [*losses, *trained.losses],
+        "losses": [*losses, *trained.losses["loss"]],
         "sums": trained.sums,
         "state": stepper.state(),
         "messages": messages.sent,

@@ -9,6 +9,7 @@ from antiparallel.benchmarks.recipes import RECIPES, SETTINGS
 from antiparallel.benchmarks.record import Epoch, Record
 from antiparallel.benchmarks.report.claims import CLAIMS, Claim, judge
 from antiparallel.benchmarks.report.results import gather
+from antiparallel.benchmarks.report.runs import Run
 
 AS_IN_THE_PAPER = {
     "bp": [1.0, 1.5, 0.5, 1.0],
@@ -22,7 +23,7 @@ AS_IN_THE_PAPER = {
 def experiment(errors: dict[str, list[float]]):
     return gather(
         [
-            run(setting, seed, error)
+            Run(run(setting, seed, error))
             for setting in errors
             for seed, error in enumerate(errors[setting])
         ]
@@ -40,11 +41,11 @@ def run(setting: str, seed: int, error: float) -> Record:
     )
 
 
-def answering(setting: str, wrong: int, pictures: int = 1000) -> Record:
+def answering(setting: str, wrong: int, pictures: int = 1000) -> Run:
     """Return a run whose network takes its first pictures for another class."""
     record = run(setting, 0, 100 * wrong / pictures)
     answers = (1,) * wrong + (0,) * (pictures - wrong)
-    return record.model_copy(update={"predictions": answers, "labels": (0,) * pictures})
+    return Run(record.model_copy(update={"predictions": answers, "labels": (0,) * pictures}))
 
 
 def verdicts(errors: dict[str, list[float]]) -> dict[str, str]:
@@ -55,7 +56,7 @@ def test_runs_like_the_papers_support_every_claim():
     assert set(verdicts(AS_IN_THE_PAPER).values()) == {"supported"}
 
 
-@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.text)
+@pytest.mark.parametrize("claim", CLAIMS["classification"], ids=lambda claim: claim.text)
 def test_every_claim_fails_when_the_runs_say_the_opposite(claim: Claim):
     opposite = {
         setting: [50 + 10 * claim.weights.get(setting, 0) + 0.1 * seed for seed in range(3)]
@@ -64,7 +65,7 @@ def test_every_claim_fails_when_the_runs_say_the_opposite(claim: Claim):
     assert verdicts(opposite)[claim.text] == "not supported"
 
 
-@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.text)
+@pytest.mark.parametrize("claim", CLAIMS["classification"], ids=lambda claim: claim.text)
 def test_every_claim_is_undecided_when_seeds_disagree(claim: Claim):
     mixed = {
         setting: [50 + sign * 10 * claim.weights.get(setting, 0) for sign in (1, -1, 1, -1)]
@@ -74,7 +75,7 @@ def test_every_claim_is_undecided_when_seeds_disagree(claim: Claim):
 
 
 def test_weights_sum_to_zero_so_that_an_equal_error_everywhere_supports_nothing():
-    assert all(sum(claim.weights.values()) == 0 for claim in CLAIMS)
+    assert all(sum(claim.weights.values()) == 0 for claims in CLAIMS.values() for claim in claims)
     assert "supported" not in verdicts({setting: [10.0, 10.0] for setting in SETTINGS}).values()
 
 
@@ -117,7 +118,7 @@ def test_with_a_single_seed_the_interval_is_over_its_validation_pictures():
     sums = [0.0] * 130 + [-100.0] * 30 + [0.0] * 840
     interval = ttest_1samp(sums, 0).confidence_interval()
     assert (judgement.low, judgement.high) == pytest.approx(tuple(interval), rel=1e-12)
-    assert (judgement.verdict, judgement.pictures) == ("supported", 1000)
+    assert (judgement.verdict, judgement.over, judgement.n) == ("supported", "pictures", 1000)
     assert judgement.mean == pytest.approx(-3)
 
 

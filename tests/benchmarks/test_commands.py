@@ -15,7 +15,8 @@ from antiparallel.benchmarks import cli
 from antiparallel.benchmarks.data.splits import FileSplit
 from antiparallel.benchmarks.recipes import RECIPES
 from antiparallel.benchmarks.record import Record
-from antiparallel.benchmarks.report.results import find_records, gather
+from antiparallel.benchmarks.report.results import gather
+from antiparallel.benchmarks.report.runs import find_runs
 from antiparallel.benchmarks.terminal import pictures_bar
 from antiparallel.conformance.records import Record as CheckRecord
 from antiparallel.spec import SpecError
@@ -274,6 +275,6 @@ def test_runs_that_cannot_be_compared_are_not_put_into_one_table(
     train_linear(tmp_path / "a", setting="ss")
     train_linear(tmp_path / "b", setting="fa", momentum=0.5)
     with pytest.raises(SpecError, match=r"momentum: 0\.9 and 0\.5"):
-        gather(find_records([tmp_path]))
+        gather(find_runs([tmp_path]))
     with pytest.raises(SpecError, match="twice"):
-        gather([*find_records([tmp_path / "a"])] * 2)
+        gather([*find_runs([tmp_path / "a"])] * 2)

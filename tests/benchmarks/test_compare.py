@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
-from math import comb, inf
+from math import comb, inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from antiparallel.benchmarks import cli
 from antiparallel.benchmarks.checkpoint import Checkpoint
 from antiparallel.benchmarks.compare import compare_runs, write_comparison
 from antiparallel.benchmarks.data import digits
-from antiparallel.benchmarks.recipes import Recipe
+from antiparallel.benchmarks.recipes import RECIPES, Recipe
 from antiparallel.benchmarks.record import Epoch, LayerDiagnostics, Position, Record
 from antiparallel.benchmarks.run_folder import RunFolder
 from antiparallel.benchmarks.stepper import State
+from antiparallel.benchmarks.terminal import print_runs
 from antiparallel.spec import SpecError
 
 Make = Callable[..., Path]
@@ -51,6 +52,7 @@ def make(tmp_path: Path, tiny: Callable[..., Recipe]) -> Make:
         predictions: tuple[int, ...] = (),
         data: dict[str, str] | None = None,
         updates: tuple[float, ...] = (),
+        recipe: Recipe | None = None,
         **changes: Any,
     ) -> Path:
         folder = RunFolder(tmp_path / name)
@@ -70,12 +72,19 @@ def make(tmp_path: Path, tiny: Callable[..., Recipe]) -> Make:
         )
         folder.write_record(
             Record(
-                recipe=tiny(**changes), overrides={}, seed=0, backend="torch", data=data or {},
-                status="complete", epochs=epochs, predictions=predictions, labels=LABELS,
+                recipe=recipe or tiny(**changes),
+                overrides={},
+                seed=0,
+                backend="torch",
+                data=data or {},
+                status="complete",
+                epochs=epochs,
+                predictions=predictions,
+                labels=LABELS,
             )
-        )  # fmt: skip
-        folder.write_losses(0, updates[:2])
-        folder.write_losses(1, updates[2:])
+        )
+        folder.write_losses(0, {"loss": updates[:2]})
+        folder.write_losses(1, {"loss": updates[2:]})
         if state is not None:
             folder.save(Checkpoint(Position(epoch=2, updates=8), state))
         return folder.path
@@ -101,27 +110,66 @@ def test_the_first_epoch_that_differs_is_found_and_by_how_much(make: Make):
 
 def test_the_first_update_whose_losses_differ_is_found(make: Make):
     run = make("a", updates=(2.0, 1.0, 0.5, 0.5))
-    same = compare_runs(run, make("b", updates=(2.0, 1.0, 0.5))).losses
+    same = compare_runs(run, make("b", updates=(2.0, 1.0, 0.5))).losses.get("loss")
     assert same is not None
     assert (same.updates, same.parted, same.parted_by_percent, same.largest) == (3, None, None, 0)
-    other = compare_runs(run, make("c", updates=(2.0, 1.0 + 1e-7, 0.502, 0.25))).losses
+    other = compare_runs(run, make("c", updates=(2.0, 1.0 + 1e-7, 0.502, 0.25))).losses.get("loss")
     assert other is not None
     assert (other.parted, other.parted_by_percent) == (1, 3)
     assert other.largest == 0.5
 
 
+def test_every_kind_of_loss_and_metric_of_a_detector_is_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    def write(name: str, boxes: float, ap: float) -> Path:
+        folder = RunFolder(tmp_path / name)
+        folder.path.mkdir()
+        losses = {"loss": 1.0 + boxes, "classification": 1.0, "regression": boxes}
+        epoch = Epoch(
+            epoch=0, lr=1, train=losses, validation=losses | {"ap": ap, "ap_small": nan},
+            diagnostics={}, seconds=1, ended=1,
+        )  # fmt: skip
+        recipe = RECIPES["coco-tiny/retinanet-bp"]
+        folder.write_record(
+            Record(recipe=recipe, overrides={}, seed=0, backend="torch", epochs=(epoch,))
+        )
+        folder.write_losses(0, {name: [loss] for name, loss in losses.items()})
+        return folder.path
+
+    found = compare_runs(write("a", 0.5, 0.25), write("b", 0.625, 0.125))
+    parted = {name: losses.parted for name, losses in found.losses.items()}
+    assert parted == {"loss": 0, "classification": None, "regression": 0}
+    assert found.epochs[0].validation == {
+        "loss": 0.125, "classification": 0, "regression": 0.125, "ap": -0.125,
+    }  # fmt: skip
+    print_runs(found)
+    shown = capsys.readouterr().out
+    assert "-12.5" in shown
+    assert "Regression losses of 1 updates" in shown
+
+
+def test_a_precision_that_neither_run_has_is_no_difference(make: Make):
+    run = make("a", losses=(2.0,))
+    record = RunFolder(run).read_record()
+    (epoch,) = record.epochs
+    without = epoch.model_copy(update={"validation": epoch.validation | {"ap_small": nan}})
+    RunFolder(run).write_record(record.model_copy(update={"epochs": (without,)}))
+    assert compare_runs(run, run).parted is None
+
+
 def test_losses_of_zero_are_compared_too(make: Make):
     run = make("a", updates=(1.0, 0.0, 0.0))
-    same = compare_runs(run, make("b", updates=(1.0, 0.0, 0.0))).losses
+    same = compare_runs(run, make("b", updates=(1.0, 0.0, 0.0))).losses.get("loss")
     assert same is not None
     assert (same.parted, same.largest) == (None, 0)
-    other = compare_runs(run, make("c", updates=(1.0, 0.0, 1e-9))).losses
+    other = compare_runs(run, make("c", updates=(1.0, 0.0, 1e-9))).losses.get("loss")
     assert other is not None
     assert (other.parted, other.parted_by_percent, other.largest) == (2, 2, inf)
 
 
 def test_runs_that_kept_no_losses_are_compared_without(make: Make):
-    assert compare_runs(make("a"), make("b")).losses is None
+    assert compare_runs(make("a"), make("b")).losses == {}
 
 
 def test_distances_are_relative_and_signs_are_counted_first_layer_first(make: Make):
@@ -158,6 +206,29 @@ def test_feedback_and_kerashubs_layers_have_torchs_names(
 ):
     one = make("torch", {f"model.{torch_name}": KERNEL})
     other = make("keras", {keras_name: np.ascontiguousarray(KERNEL.transpose(2, 3, 1, 0))})
+    (tensor,) = compare_runs(one, other).tensors
+    assert (tensor.name, tensor.relative) == (torch_name, 0)
+
+
+@pytest.mark.parametrize(
+    ("torch_name", "keras_name"),
+    [
+        (
+            "backbone.body.layer2.0.downsample.0.weight",
+            "model/pyramid/backbone/stack1_block0_0_conv/0",
+        ),
+        (
+            "head.classification_head.conv.0.0.feedback",
+            "model/classification_head/conv2d_0.feedback/kernel_feedback",
+        ),
+        ("head.regression_head.bbox_reg.weight", "model/box_head/logits_layer/0"),
+    ],
+)
+def test_a_detectors_layers_have_torchvisions_names(make: Make, torch_name: str, keras_name: str):
+    recipe = RECIPES["coco-tiny/retinanet-fa"]
+    one = make("torch", {f"model.{torch_name}": KERNEL}, recipe=recipe)
+    kernel = np.ascontiguousarray(KERNEL.transpose(2, 3, 1, 0))
+    other = make("keras", {keras_name: kernel}, recipe=recipe)
     (tensor,) = compare_runs(one, other).tensors
     assert (tensor.name, tensor.relative) == (torch_name, 0)
 

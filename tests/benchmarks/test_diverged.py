@@ -8,6 +8,7 @@ import numpy as np
 
 from antiparallel.benchmarks.recipes import RECIPES, override
 from antiparallel.benchmarks.report.results import gather
+from antiparallel.benchmarks.report.runs import Run
 from antiparallel.benchmarks.run_folder import RunFolder
 from antiparallel.benchmarks.train import train
 
@@ -29,8 +30,8 @@ def require_kept(folder: Path) -> None:
     assert checkpoint is not None
     assert 0 < checkpoint.position.updates <= record.diverged_at
     assert all(np.isfinite(array).all() for array in checkpoint.state.values())
-    assert np.isfinite(checkpoint.position.losses).all()
-    (experiment,) = gather([record])
+    assert np.isfinite(checkpoint.position.losses["loss"]).all()
+    (experiment,) = gather([Run(record)])
     (setting,) = experiment.settings
     assert setting.diverged == (0,)
     assert not setting.runs  # so that it is neither best nor in a mean

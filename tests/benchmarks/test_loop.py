@@ -131,11 +131,48 @@ def test_weights_that_are_not_finite_are_not_saved_though_every_loss_was(
 
 def test_the_loss_of_every_update_is_kept(tmp_path: Path, train_linear: TrainLinear):
     record = train_linear(tmp_path)
-    losses = RunFolder(tmp_path).read_losses()
+    losses = RunFolder(tmp_path).read_losses()["loss"]
     assert len(losses) == 2 * STEPS
     for epoch in record.epochs:
         mean = np.mean(losses[STEPS * epoch.epoch : STEPS * (epoch.epoch + 1)])
         assert mean == pytest.approx(epoch.train["loss"], rel=1e-14)
+
+
+def test_an_epoch_of_a_given_length_goes_on_with_the_pictures_where_the_last_one_ended(
+    tmp_path: Path, train_linear: TrainLinear, softmax_regression, result: Result
+):
+    settings = {"epochs": 4, "steps_per_epoch": 4, "lr": 0.5, "lr_drops": (2,)}
+    stepper = softmax_regression()
+    record = train_linear(tmp_path / "whole", stepper=stepper, **settings)
+    assert record.status == "complete"
+    assert len(record.epochs) == 4
+    order = [
+        batch.labels
+        for number, stop in ((0, STEPS), (1, STEPS), (2, 4))
+        for batch in digits().train_batches(
+            seed=7, epoch=number, start=0, stop=stop, batch_size=200
+        )
+    ]
+    assert all((ours == labels).all() for ours, labels in zip(stepper.seen, order, strict=True))
+    assert [epoch.lr for epoch in record.epochs] == [0.5, 0.5, 0.5 * 0.1, 0.5 * 0.1]
+    for after in (2, 5, 6, 11):
+        ours = softmax_regression()
+        train_linear(
+            tmp_path / "parts",
+            stepper=ours,
+            stop=lambda s=ours, n=after: s.updates >= n,
+            **settings,
+        )
+    train_linear(tmp_path / "parts", **settings)
+    assert result(tmp_path / "parts") == result(tmp_path / "whole")
+
+
+def test_an_epoch_may_be_longer_than_a_pass_through_the_pictures(
+    tmp_path: Path, train_linear: TrainLinear
+):
+    record = train_linear(tmp_path, epochs=1, steps_per_epoch=2 * STEPS + 1, checkpoint_every=99)
+    assert len(RunFolder(tmp_path).read_losses()["loss"]) == 2 * STEPS + 1
+    assert record.epochs[0].train["loss"] > 0
 
 
 def test_progress_is_told_after_every_round(tmp_path: Path, train_linear: TrainLinear):
@@ -144,8 +181,8 @@ def test_progress_is_told_after_every_round(tmp_path: Path, train_linear: TrainL
     told = [progress.updates for progress in seen]
     assert told == sorted(told)
     assert set(told) >= set(range(0, 2 * STEPS + 1, 2))
-    assert seen[-1] == Progress(2 * STEPS, 2 * STEPS, record.epochs[-1].validation["error"])
-    assert seen[0].error is None
+    assert seen[-1] == Progress(2 * STEPS, 2 * STEPS, record.epochs[-1].validation)
+    assert seen[0].validation == {}
 
 
 def test_a_number_that_does_not_exist_survives_the_record(

@@ -31,7 +31,7 @@ def test_mixed_precision_computes_in_bfloat16_and_keeps_weights_in_float32(
         build_stepper(backend, tiny("ss", precision=precision), 0, digits())
         for precision in ("float32", "bfloat16")
     )
-    losses = [stepper.train(batches(), 0.05, {}).losses for stepper in (whole, mixed)]
+    losses = [stepper.train(batches(), 0.05, {}).losses["loss"] for stepper in (whole, mixed)]
     # Each of the four layers rounds what it gets and what it gives, to 2**-8.
     assert losses[1] == pytest.approx(losses[0], rel=8 * 2**-8)
     assert losses[1] != losses[0]
@@ -57,6 +57,6 @@ def test_a_compiled_network_takes_the_same_steps(tiny: Tiny, backend: str):
         build_stepper(backend, tiny("ss", compiled=compiled), 0, digits())
         for compiled in (False, True)
     )
-    losses = [stepper.train(batches(), 0.05, {}).losses for stepper in (eager, compiled)]
+    losses = [stepper.train(batches(), 0.05, {}).losses["loss"] for stepper in (eager, compiled)]
     # Sums of at most 50 * 64 terms, in another order, over three steps
     assert losses[1] == pytest.approx(losses[0], rel=3 * 2**-24 * (50 * 64) ** 0.5)

@@ -11,8 +11,15 @@ from antiparallel.benchmarks.recipes import RECIPES, SETTINGS, Recipe, override
 from antiparallel.benchmarks.record import Epoch, LayerDiagnostics, Record
 from antiparallel.benchmarks.report.departures import departures
 from antiparallel.benchmarks.report.pages import make_report, write_report
-from antiparallel.benchmarks.report.published import REFERENCES, beside
+from antiparallel.benchmarks.report.published import (
+    METRICS,
+    PAPERS_TIER,
+    REFERENCES,
+    beside,
+    references,
+)
 from antiparallel.benchmarks.report.results import Experiment, gather
+from antiparallel.benchmarks.report.runs import Run
 
 FINAL = {"bp": 31.0, "ss": 36.0, "ss-lastbp": 35.0, "fa": 85.0, "fa-lastbp": 80.0}
 LAYERS = [f"layer{number}" for number in range(21)]
@@ -49,7 +56,7 @@ def _epoch(number: int, final: float, epochs: int, top5: bool) -> Epoch:
 def experiment(tier: str, seeds: int = 2, *, top5: bool = True) -> Experiment:
     recipes = [RECIPES[f"{tier}/resnet18-{setting}"] for setting in SETTINGS]
     (gathered,) = gather(
-        [record(recipe, seed, top5=top5) for recipe in recipes for seed in range(seeds)]
+        [Run(record(recipe, seed, top5=top5)) for recipe in recipes for seed in range(seeds)]
     )
     return gathered
 
@@ -96,7 +103,7 @@ def test_the_same_runs_give_the_same_files(tmp_path: Path):
 def test_published_errors_are_subtracted_only_from_imagenets():
     for tier, difference in (("imagenet", 31.5 - 30.39), ("imagenette", None)):
         row = next(row for row in beside(experiment(tier)) if row.setting == "bp")
-        biotorch = row.cells[[reference.name for reference in REFERENCES].index("BioTorch")]
+        biotorch = row.cells[[one.name for one in references("classification")].index("BioTorch")]
         assert row.ours.mean == pytest.approx(31.5)
         assert biotorch.percent == 30.39
         assert biotorch.difference == (None if difference is None else pytest.approx(difference))
@@ -115,15 +122,15 @@ def test_another_tier_and_an_unverified_number_are_called_so(tmp_path: Path):
 
 def test_every_published_number_belongs_to_a_recipe():
     for reference in REFERENCES:
-        for (model, setting, metric), percent in reference.errors.items():
-            assert f"imagenet/{model}-{setting}" in RECIPES
-            assert metric in ("error", "top5_error")
+        for (model, setting, metric), percent in reference.percentages.items():
+            assert f"{PAPERS_TIER[reference.task]}/{model}-{setting}" in RECIPES
+            assert metric in METRICS[reference.task]
             assert 0 < percent < 100
 
 
 def test_a_record_without_top5_is_reported_by_its_top1(tmp_path: Path):
     old = experiment("imagenette", top5=False)
-    assert {row.metric for row in beside(old)} == {"error"}
+    assert {row.measure.name for row in beside(old)} == {"error"}
     report = make_report([old])
     assert len(report.sections[0].figures["curves"].axes) == 1
     write_report(report, tmp_path)
@@ -152,12 +159,12 @@ def test_what_a_tier_changes_is_listed_with_both_values_and_the_settings():
 
 def test_an_override_of_the_papers_setting_is_listed():
     changed = override(RECIPES["imagenet/resnet18-ss"], {"epochs": "3"})
-    (found,) = departures(gather([record(changed)])[0]) or []
+    (found,) = departures(gather([Run(record(changed))])[0]) or []
     assert (found.field, found.paper, found.ours) == ("epochs", "50", "3")
 
 
 def test_a_network_that_the_paper_does_not_have_is_compared_with_nothing():
-    (digits,) = gather([record(RECIPES["digits/convnet-bp"])])
+    (digits,) = gather([Run(record(RECIPES["digits/convnet-bp"]))])
     assert departures(digits) is None
     assert beside(digits) == []
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Callable
+from math import nan
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from antiparallel.benchmarks.search import plan_search, tried
 from antiparallel.benchmarks.train import NO_DATA
 
 Command = Callable[..., subprocess.Popen[str]]
+ERROR = "validation_error_percent"
 TINY = ["--set", "epochs=1", "--set", "depth=2", "--set", "width=4"]
 
 
@@ -29,7 +31,7 @@ def test_rates_are_tried_and_told_the_best_first(tmp_path: Path, command: Comman
         assert record.overrides["lr"] == str(rate)
     found = json.loads((folder / "search.json").read_text())
     assert [one["rate"] for one in found["rates"]] == [0.1, 1e-6]
-    assert found["rates"][0]["error"]["mean"] < found["rates"][1]["error"]["mean"]
+    assert found["rates"][0][ERROR]["mean"] < found["rates"][1][ERROR]["mean"]
     assert "search-lr" in found["command"]
     assert "0.1" in output
 
@@ -58,9 +60,27 @@ def test_the_lowest_error_comes_first_and_what_diverged_last(tiny: Callable[...,
     runs = [(0.1, 0, None), (0.01, 0, 0.5), (0.01, 1, 0.7), (0.05, 0, 0.4), (0.05, 1, None)]
     found = tried(run(*one) for one in runs)
     assert [one.rate for one in found] == [0.05, 0.01, 0.1]
-    assert [one.error.n for one in found] == [1, 2, 0]
+    assert [one.score.n for one in found] == [1, 2, 0]
     assert [one.diverged for one in found] == [1, 0, 1]
-    assert found[1].error.mean == pytest.approx(60)
+    assert found[1].score.mean == pytest.approx(60)
+
+
+def test_detectors_are_ranked_by_precision_and_equal_ones_by_their_loss():
+    def run(rate: float, ap: float, loss: float) -> Record:
+        epoch = Epoch(
+            epoch=0, lr=rate, train={"loss": loss}, validation={"ap": ap},
+            diagnostics={}, seconds=1, ended=1,
+        )  # fmt: skip
+        recipe = override(find_recipe("coco-tiny/retinanet-ss"), {"lr": str(rate)})
+        return Record(
+            recipe=recipe, overrides={}, seed=0, backend="torch", status="complete", epochs=(epoch,)
+        )
+
+    runs = [(0.1, 0.0, 3.0), (0.05, 0.0, 2.0), (0.01, 0.25, 4.0), (0.001, nan, 1.0)]
+    found = tried(run(*one) for one in runs)
+    assert [one.rate for one in found] == [0.01, 0.05, 0.1, 0.001]
+    assert found[0].measure.name == "ap"
+    assert found[0].score.mean == 25
 
 
 @pytest.mark.parametrize(
