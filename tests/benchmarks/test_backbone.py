@@ -15,8 +15,9 @@ from antiparallel.benchmarks.record import Position, Record
 from antiparallel.benchmarks.run_folder import RunFolder
 from antiparallel.spec import SpecError
 
-# First: TensorFlow, imported before PyTorch, can make PyTorch's import crash.
+# First: TensorFlow, imported before PyTorch and torchvision, can make their import crash.
 torch = pytest.importorskip("torch", exc_type=ImportError)
+pytest.importorskip("torchvision", exc_type=ImportError)
 
 Run = Callable[..., Path]
 State = dict[str, np.ndarray]
@@ -100,7 +101,6 @@ def test_a_keras_runs_weights_are_its_networks_by_torchvisions_names(run: Run, r
 @pytest.fixture
 def downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return where torchvision keeps the file that it downloads."""
-    pytest.importorskip("torchvision", exc_type=ImportError)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     path = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
     path.parent.mkdir(parents=True)
@@ -124,7 +124,6 @@ def test_a_file_of_weights_that_holds_a_program_is_refused(downloaded: Path):
 
 
 def test_other_names_are_refused_with_those_that_there_are():
-    pytest.importorskip("torchvision", exc_type=ImportError)
     with pytest.raises(SpecError, match=r"IMAGENET1K_V1.*Received: backbone='IMAGENET22K'"):
         backbone_weights("IMAGENET22K")
 
