@@ -26,7 +26,7 @@ _LOSSES = {"classification": "Classification loss", "regression": "Box loss", "l
 _PRECISIONS = {"ap": "AP (%)", "ap50": "AP50 (%)", "ap75": "AP75 (%)"}
 _WINDOW = 50
 """Of how many windows a smoothed curve is made."""
-_NARROWEST = 21
+_NARROWEST = 11
 """Updates that a window has at least."""
 _CORNERS = 500
 """Places at which a smoothed curve is drawn, at most."""
@@ -34,7 +34,7 @@ _SHOWN = 99
 """Percent of the raw losses that a panel has room for."""
 
 _SMOOTH = (
-    "Thick: running mean over a fiftieth of the iterations, 21 at least, centred; mean over seeds, "
+    "Thick: running mean over a fiftieth of the iterations, 11 at least, centred; mean over seeds, "
     "band from the lowest seed to the highest."
 )
 

@@ -56,8 +56,9 @@ def interval(judgement: Judgement) -> str:
     mean, low, high = (
         f"{end:+.{digits}f}" for end in (judgement.mean, judgement.low, judgement.high)
     )
-    bounds = f" [{low}, {high}]" if isfinite(judgement.low) else ", no interval"
-    return f"{mean}{bounds} {judgement.unit}"
+    if not isfinite(judgement.low):
+        return f"{mean} {judgement.unit}, no interval"
+    return f"{mean} [{low}, {high}] {judgement.unit}"
 
 
 def judged_over(judgement: Judgement) -> str:

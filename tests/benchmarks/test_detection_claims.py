@@ -1,5 +1,6 @@
 """Claims about detectors' losses are judged by numbers, and can fail."""
 
+import re
 from math import inf, isnan, sqrt
 
 import numpy as np
@@ -15,6 +16,7 @@ from antiparallel.benchmarks.report.gap import judge_gap
 from antiparallel.benchmarks.report.measures import final_loss
 from antiparallel.benchmarks.report.results import Experiment, gather
 from antiparallel.benchmarks.report.runs import Run
+from antiparallel.benchmarks.report.words import interval, judged_over
 
 EPS = np.finfo(np.float64).eps
 
@@ -119,10 +121,10 @@ def test_with_a_single_seed_the_interval_is_over_blocks_paired_by_their_batches(
     losses = {"bp": [wandering(1, 0.5) + shared], "ss": [wandering(2, 0.8) + shared]}
     (judgement,) = judge(detectors(losses))
     differences = (losses["bp"][0] - losses["ss"][0])[-4000:].reshape(10, 400).mean(1)
-    interval = ttest_1samp(differences, 0).confidence_interval(0.95)
+    expected = ttest_1samp(differences, 0).confidence_interval(0.95)
     # Means of 400 numbers below 3, and what an interval makes of them.
     tolerance = 3 * 400 * EPS * sqrt(BLOCKS)
-    assert (judgement.low, judgement.high) == pytest.approx(tuple(interval), abs=tolerance)
+    assert (judgement.low, judgement.high) == pytest.approx(tuple(expected), abs=tolerance)
     assert (judgement.verdict, judgement.over, judgement.n) == ("supported", "blocks", BLOCKS)
 
 
@@ -131,8 +133,7 @@ def test_two_trainings_alike_are_told_apart_as_rarely_as_the_interval_says():
     cases = 400
     noise = np.random.default_rng(3).normal(size=(2 * cases, 10_000))
     losses = 5 + lfilter([1], [1, -0.9], noise)
-    # An experiment of 40,000 updates needs its last tenth only; here it is the last 4,000.
-    blocks = losses[:, -4000:].reshape(2 * cases, BLOCKS, 400).mean(2)
+    # Of 40,000 updates only the last tenth matters.
     padded = np.full(36_000, 5.0)
     wrong = 0
     for ours, theirs in zip(losses[::2, -4000:], losses[1::2, -4000:], strict=True):
@@ -142,7 +143,6 @@ def test_two_trainings_alike_are_told_apart_as_rarely_as_the_interval_says():
     assert wrong <= binom.ppf(0.999, cases, 0.05)
     over_updates = ttest_1samp(losses[::2, -4000:] - losses[1::2, -4000:], 0, axis=1).pvalue
     assert (over_updates < 0.05).mean() > 0.5
-    assert blocks.shape == (2 * cases, BLOCKS)
 
 
 def test_a_gap_larger_than_on_imagenet_supports_the_claim_and_a_smaller_one_does_not():
@@ -154,10 +154,10 @@ def test_a_gap_larger_than_on_imagenet_supports_the_claim_and_a_smaller_one_does
         assert judgement.verdict == verdict
         gaps = [100 * (ss - bp) / bp for bp, ss in ((0.5, 0.7), (0.5, 0.72), (0.6, 0.85))]
         others_gaps = [100 * (loss - 1) for loss in others]
-        interval = ttest_ind(others_gaps, gaps, equal_var=False).confidence_interval(0.95)
+        expected = ttest_ind(others_gaps, gaps, equal_var=False).confidence_interval(0.95)
         # Percent below 100 of quotients of means of 10 numbers.
         tolerance = 100 * 100 * EPS
-        assert (judgement.low, judgement.high) == pytest.approx(tuple(interval), abs=tolerance)
+        assert (judgement.low, judgement.high) == pytest.approx(tuple(expected), abs=tolerance)
 
 
 def test_a_gap_is_compared_on_the_same_backend_with_imagenet_if_it_is_there():
@@ -206,3 +206,15 @@ def test_a_gap_over_blocks_is_not_compared_with_one_over_seeds():
 def test_an_experiment_without_sign_symmetry_has_no_gap():
     ours = detectors({"bp": constant([0.5]), "fa": constant([0.9])})
     assert judge_gap(ours, []) is None
+
+
+def test_a_judgement_is_told_in_its_unit_with_what_it_is_over():
+    losses = {"bp": [wandering(1, 0.5)], "ss": [wandering(2, 0.8)]}
+    (over_blocks,) = judge(detectors(losses))
+    assert re.fullmatch(r"-0\.\d{3} \[-0\.\d{3}, -0\.\d{3}\] nats", interval(over_blocks))
+    assert judged_over(over_blocks) == "10 blocks"
+    (without,) = judge(detectors({"bp": constant([0.5]), "ss": constant([0.9])}))
+    assert (interval(without), judged_over(without)) == ("-0.400 nats, no interval", "1")
+    gap = judge_gap(detectors(losses), [])
+    assert gap is not None
+    assert interval(gap) == "-"
