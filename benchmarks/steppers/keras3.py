@@ -104,6 +104,9 @@ class KerasStepper:
         answers: list[list[Any]] = []
         with keras.device(self._device):
             for batch in batches:
+                if not len(batch.images):  # another process has the rest
+                    answers.append([])
+                    continue
                 outputs = predict(self._model, self._standardised(batch.images))
                 for name, number in zip(totals, self._task.judge(outputs, batch), strict=True):
                     totals[name] += number
