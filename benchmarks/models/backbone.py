@@ -3,7 +3,10 @@
 import hashlib
 import re
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -34,8 +37,8 @@ def backbone_weights(name: str) -> tuple[Arrays, str]:
         are, with the beginning of their SHA-256.
 
     Raises:
-        SpecError: There are no such weights, the run is not complete or has another network, or
-            its checkpoint is damaged.
+        SpecError: There are no such weights or they cannot be had, the run is not complete or has
+            another network, or its checkpoint is damaged.
     """
     folder = Path(name)
     state, source = _of_run(folder) if folder.is_dir() else _of_torchvision(name)
@@ -47,7 +50,14 @@ def backbone_weights(name: str) -> tuple[Arrays, str]:
     return arrays, f"{source}, sha256 {_checksum(arrays)[:16]}"
 
 
-def _of_torchvision(name: str) -> tuple[Mapping[str, NDArray[Any]], str]:
+def _of_torchvision(name: str) -> tuple[Arrays, str]:
+    # In a process of its own: PyTorch's import can crash where TensorFlow was imported before
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        arrays = process.submit(_torchvision_arrays, name).result()
+    return arrays, f"torchvision ResNet18_Weights.{name}"
+
+
+def _torchvision_arrays(name: str) -> Arrays:
     try:
         from torchvision.models import ResNet18_Weights
     except ModuleNotFoundError as error:
@@ -61,13 +71,19 @@ def _of_torchvision(name: str) -> tuple[Mapping[str, NDArray[Any]], str]:
             f"Expected none, one of torchvision's {', '.join(known)}, or a run's folder. "
             f"Received: backbone={name!r}"
         )
-    # Arrays only: a file of torch can hold programs too
-    state = known[name].get_state_dict(progress=False, check_hash=True, weights_only=True)
-    arrays = {key: tensor.numpy() for key, tensor in state.items()}
-    return arrays, f"torchvision ResNet18_Weights.{name}"
+    try:
+        # Arrays only: a file of torch can hold programs too
+        state = known[name].get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError, UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise SpecError(
+            f"Expected torchvision's file of weights, downloaded now or before ({reason}). "
+            f"Received: backbone={name!r}"
+        ) from error
+    return {key: tensor.numpy() for key, tensor in state.items()}
 
 
-def _of_run(path: Path) -> tuple[Mapping[str, NDArray[Any]], str]:
+def _of_run(path: Path) -> tuple[Arrays, str]:
     folder = RunFolder(path)
     record = folder.read_record()
     if record.recipe.model != "resnet18" or record.status != "complete":

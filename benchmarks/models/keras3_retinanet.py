@@ -94,7 +94,8 @@ class RetinaNet(RetinaNetObjectDetector):
         logits = ops.cast(outputs["cls_logits"], dtype)
         targets = ops.one_hot(ops.cast(classes, "int32"), self.num_classes, dtype=dtype)
         focal = ops.sum(_focal_loss(targets, logits), axis=2)
-        distance = ops.sum(ops.abs(ops.cast(outputs["bbox_regression"], dtype) - places), axis=2)
+        deltas = ops.cast(outputs["bbox_regression"], dtype)
+        distance = ops.sum(ops.abs(deltas - ops.cast(places, dtype)), axis=2)
         matches = ops.maximum(ops.sum(positive, axis=1), 1)
         return {
             "classification": ops.sum(focal * counted, axis=1) / matches,

@@ -78,7 +78,7 @@ class RetinaNet(detection.RetinaNet):
         for index, (classes, places) in enumerate(zip(labels, boxes, strict=True)):
             real = classes >= 0
             target = {"labels": classes[real], "boxes": places[real]}
-            one = {name: output[index : index + 1].float() for name, output in outputs.items()}
+            one = {name: _wide(output[index : index + 1]) for name, output in outputs.items()}
             for name, loss in self.compute_loss([target], one, [anchors]).items():
                 found[name].append(loss)
         classification, regression = (torch.stack(losses) for losses in found.values())
@@ -99,7 +99,7 @@ class RetinaNet(detection.RetinaNet):
         anchors = self.anchors(size, outputs["cls_logits"].device)
         lengths = [len(level) for level in anchors]
         levels = {
-            name: list(torch.split(output.float(), lengths, 1)) for name, output in outputs.items()
+            name: list(torch.split(_wide(output), lengths, 1)) for name, output in outputs.items()
         }
         pictures = len(outputs["cls_logits"])
         found = self.postprocess_detections(levels, [anchors] * pictures, [(size, size)] * pictures)
@@ -108,6 +108,10 @@ class RetinaNet(detection.RetinaNet):
             columns = (picture["boxes"], picture["scores"][:, None], picture["labels"][:, None])
             rows.append(torch.cat(columns, 1).tolist())
         return rows
+
+
+def _wide(output: Tensor) -> Tensor:
+    return output.to(torch.promote_types(output.dtype, torch.float32))
 
 
 def start_subnets(model: RetinaNet, scale: float, seed: int) -> None:

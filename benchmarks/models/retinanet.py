@@ -7,6 +7,7 @@ What remains different between the two, after ``models.pytorch_retinanet`` and
 
 - Sums are added in other orders.
 - KerasHub adds 1e-7 to the union of two boxes, which in float32 changes nothing above 2 pixels.
+- KerasHub encodes boxes in float32, whatever the network computes in.
 - Where several objects overlap an anchor equally, Keras takes the first, torch any of them; where
   several detections have the same score, likewise.
 - torchvision suppresses few boxes at once by moving each class to a place of its own, which

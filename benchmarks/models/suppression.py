@@ -46,10 +46,10 @@ def detected(
 
 def _candidates(
     logits: Floats, deltas: Floats, anchors: Floats, size: int
-) -> tuple[Floats, Floats, NDArray[Any]]:
+) -> tuple[Floats, NDArray[Any], NDArray[Any]]:
     """Return boxes, scores and classes of a level's best anchors, best first."""
     with np.errstate(over="ignore"):  # a score of 0 for logits below -88
-        scores: Floats = np.float32(1) / (1 + np.exp(-logits.ravel()))
+        scores = 1 / (1 + np.exp(-logits.ravel()))
     above = np.flatnonzero(scores > SCORE)
     best = above[np.argsort(-scores[above], kind="stable")[:CANDIDATES]]
     places, classes = np.divmod(best, logits.shape[1])
@@ -64,7 +64,7 @@ def _decoded(deltas: Floats, anchors: Floats) -> Floats:
     return np.concatenate([centres - half, centres + half], 1)
 
 
-def _suppressed(boxes: Floats, scores: Floats, classes: NDArray[Any]) -> NDArray[Any]:
+def _suppressed(boxes: Floats, scores: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
     """Return which boxes no better one of their class overlaps with, best first."""
     order = np.argsort(-scores, kind="stable")
     kept: list[int] = []

@@ -1,6 +1,7 @@
 """Small data sets of real photographs, made of the two that scikit-learn has."""
 
 import io
+import json
 import zipfile
 from pathlib import Path
 
@@ -71,3 +72,38 @@ def replaced(tree: Path, content: bytes, name: str = "train/flower/003.JPEG") ->
 
 def noise(size: int = 64) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+
+
+def write_coco(root: Path, train: int = 4, validation: int = 2) -> Path:
+    """Write a small COCO: two categories, one or two objects a picture, and a crowd."""
+    for split, count in (("train2017", train), ("val2017", validation)):
+        (root / split).mkdir(parents=True)
+        (root / "annotations").mkdir(exist_ok=True)
+        images, annotations = [], []
+        for number in range(1, count + 1):
+            width, height = (120, 90) if number % 2 else (80, 110)
+            name = f"{number if split == 'train2017' else number + 50:012d}.jpg"
+            (root / split / name).write_bytes(
+                encoded(photograph(number % 2, number, (width, height)))
+            )
+            image = int(name[:12])
+            images.append({"id": image, "file_name": name, "width": width, "height": height})
+            boxes = [[8.5, 10.0, 50.0, 60.0], [40.0, 30.0, 35.5, 55.0]][: 1 + number % 2]
+            annotations += [
+                {
+                    "id": 100 * image + place,
+                    "image_id": image,
+                    "category_id": (3, 18)[place],
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": 0,
+                }
+                for place, box in enumerate(boxes)
+            ]
+        content = {
+            "images": images,
+            "annotations": annotations,
+            "categories": [{"id": 3, "name": "flower"}, {"id": 18, "name": "temple"}],
+        }
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    return root
