@@ -143,13 +143,14 @@ class RunFolder:
         write_atomically(self.path / _DETECTIONS, (json.dumps(list(detections)) + "\n").encode())
 
     def read_detections(self) -> list[Found]:
-        """Return what was last found in the validation pictures.
+        """Return what was last found in the validation pictures; nothing before the first time.
 
         Raises:
             SpecError: The file is not in COCO's format of results.
-            OSError: There is none.
         """
         path = self.path / _DETECTIONS
+        if not path.exists():
+            return []
         try:
             return _Detections.validate_json(read_bounded(path, _LARGEST_DETECTIONS))
         except ValidationError as error:

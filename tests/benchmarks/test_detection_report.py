@@ -160,6 +160,13 @@ def test_only_what_was_found_in_pictures_to_show_is_kept(tmp_path: Path):
     assert found.detections == FOUND
 
 
+def test_a_run_that_was_not_evaluated_yet_has_found_nothing(tmp_path: Path):
+    write(run("ss"), tmp_path / "ss")
+    (tmp_path / "ss" / "detections.json").unlink()
+    (found,) = find_runs([tmp_path])
+    assert (found.shown, found.detections) == (SHOWN, ())
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
