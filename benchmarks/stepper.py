@@ -34,7 +34,7 @@ class Evaluation(NamedTuple):
     """
 
     metrics: dict[str, float]
-    predictions: list[int] | list[list[list[float]]]
+    predictions: list[Any]
 
 
 class Trained(NamedTuple):

@@ -128,6 +128,7 @@ def start(model: keras.Model, recipe: Recipe, seed: int) -> None:
     if recipe.model == "retinanet":
         from antiparallel.benchmarks.models import keras3_retinanet
 
+        assert isinstance(model, keras3_retinanet.RetinaNet)
         assert recipe.subnet_scale is not None
         keras3_retinanet.start_subnets(model, recipe.subnet_scale, seed)
         if recipe.backbone != "none":

@@ -64,6 +64,7 @@ def start(model: nn.Module, recipe: Recipe, seed: int) -> None:
     if recipe.model == "retinanet":
         from antiparallel.benchmarks.models import pytorch_retinanet
 
+        assert isinstance(model, pytorch_retinanet.RetinaNet)
         assert recipe.subnet_scale is not None
         pytorch_retinanet.start_subnets(model, recipe.subnet_scale, seed)
         if recipe.backbone != "none":

@@ -80,7 +80,7 @@ class KerasStepper:
         """Make one update per batch; see ``Stepper``."""
         self._model.optimizer.learning_rate = lr
         names = ("examples", *self._task.metrics)
-        totals = dict.fromkeys(names, 0.0) | sums
+        totals = dict.fromkeys(names, 0.0) | dict(sums)
         losses: Losses = {name: [] for name in self._task.losses}
         with keras.device(self._device):
             for batch in batches:

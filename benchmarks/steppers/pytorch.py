@@ -82,7 +82,7 @@ class PyTorchStepper:
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         names = ("examples", *self._task.metrics)
-        totals = dict.fromkeys(names, 0.0) | sums
+        totals = dict.fromkeys(names, 0.0) | dict(sums)
         losses: Losses = {name: [] for name in self._task.losses}
         for batch in batches:
             images, targets = self._images(batch), targets_of(batch, self._device)

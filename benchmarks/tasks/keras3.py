@@ -48,8 +48,8 @@ class Task(Protocol):
 class Classification:
     """To say which of some classes a picture shows: softmax cross-entropy."""
 
-    metrics = ("loss", "error", "top5_error")
-    losses = ("loss",)
+    metrics: tuple[str, ...] = ("loss", "error", "top5_error")
+    losses: tuple[str, ...] = ("loss",)
 
     def compile(self, model: keras.Model, optimizer: keras.Optimizer, jit: bool) -> None:
         """Give a model its loss and metrics; see ``Task``."""
@@ -95,7 +95,8 @@ class Detection:
         model: The detector, which knows its anchors and its losses.
     """
 
-    metrics = losses = ("loss", "classification", "regression")
+    metrics: tuple[str, ...] = ("loss", "classification", "regression")
+    losses = metrics
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model

@@ -60,8 +60,8 @@ class Task(Protocol):
 class Classification:
     """To say which of some classes a picture shows: softmax cross-entropy."""
 
-    metrics = ("loss", "error", "top5_error")
-    losses = ("loss",)
+    metrics: tuple[str, ...] = ("loss", "error", "top5_error")
+    losses: tuple[str, ...] = ("loss",)
 
     def judge(self, outputs: Tensor, targets: Targets) -> Seen:
         """Return the mean loss, and the sums of losses and errors; see ``Task``."""
@@ -84,7 +84,8 @@ class Detection:
         size: Height and width of the pictures.
     """
 
-    metrics = losses = ("loss", "classification", "regression")
+    metrics: tuple[str, ...] = ("loss", "classification", "regression")
+    losses = metrics
 
     def __init__(self, model: nn.Module, size: int) -> None:
         self._model: Any = model
