@@ -126,10 +126,12 @@ class KerasStepper:
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore what ``state`` returned; see ``Stepper``."""
+        kept: dict[str, State] = {part: {} for part, _ in self._parts()}
+        for name, array in state.items():
+            part, _, variable = name.rpartition("/")
+            kept[part][variable] = array
         for part, owner in self._parts():
-            start = f"{part}/"
-            kept = {name[len(start) :]: state[name] for name in state if name.startswith(start)}
-            owner.load_own_variables(kept)
+            owner.load_own_variables(kept[part])
 
     def diagnostics(self) -> dict[str, Diagnostics]:
         """Return the diagnostics of each weight layer; see ``Stepper``."""
@@ -160,7 +162,11 @@ class KerasStepper:
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
         """Yield whatever keeps variables, each under a name of its own."""
+        seen: set[int] = set()
         for name, layer in named_layers(self._model):
+            if id(layer) in seen:  # KerasHub's backbones are in their models by two names
+                continue
+            seen.add(id(layer))
             if not isinstance(layer, FeedbackState):
                 yield f"model/{name}", layer
             if getattr(layer, "feedback_state", None) is not None:
