@@ -105,6 +105,8 @@ def set_threads(threads: int) -> str:
         try:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(threads)
+            # It gives sums of three gradients and more another order in each process.
+            tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
         except RuntimeError as error:
             used = tf.config.threading.get_intra_op_parallelism_threads()
             raise SpecError(
