@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask
 
 from antiparallel.benchmarks.data.batches import Part
 from antiparallel.benchmarks.data.coco import Coco, open_coco
@@ -266,7 +267,6 @@ def test_a_fault_of_the_annotations_is_named(coco: Path, fault: str):
 
 
 def test_masks_that_are_whole_are_accepted(coco: Path):
-    mask = pytest.importorskip("pycocotools.mask")
     outside = np.zeros((110, 80), np.uint8, order="F")
     outside[20:50, 10:30] = 1
     text = mask.encode(outside)["counts"].decode()
