@@ -92,6 +92,7 @@ def test_every_field_but_tier_and_model_can_be_overridden():
         "depth": "3",
         "width": "5",
         "epochs": "7",
+        "steps_per_epoch": "13",
         "batch_size": "11",
         "lr": "1e-3",
         "lr_drops": "2, 4",
@@ -106,7 +107,19 @@ def test_every_field_but_tier_and_model_can_be_overridden():
         "keep_signs": "yes",
     }
     pictures = {"size": "32", "resize": "40", "augmentation": "random-crop"}
-    assert texts.keys() | pictures.keys() == Recipe.model_fields.keys() - {"tier", "model"}
+    detectors = {
+        "training_pictures": "5",
+        "evaluated_on": "validation",
+        "backbone": "IMAGENET1K_V1",
+        "anchor_size": "3",
+        "subnet_scale": "0.05",
+    }
+    fields = texts.keys() | pictures.keys() | detectors.keys()
+    assert fields == Recipe.model_fields.keys() - {"tier", "model"}
+    changed = override(RECIPES["coco-tiny/retinanet-ss"], detectors)
+    assert (changed.training_pictures, changed.evaluated_on) == (5, "validation")
+    assert (changed.backbone, changed.anchor_size) == ("IMAGENET1K_V1", 3)
+    assert changed.subnet_scale == 0.05
     changed = override(RECIPES["imagenet/resnet18-ss"], pictures)
     assert changed.preprocessing == Preprocessing(32, 40, "random-crop")
     changed = override(SS, texts)
@@ -116,6 +129,7 @@ def test_every_field_but_tier_and_model_can_be_overridden():
     assert changed.scale == 0.5
     assert (changed.lr, changed.lr_drops) == (1e-3, (2, 4))
     assert (changed.depth, changed.width, changed.epochs) == (3, 5, 7)
+    assert changed.steps_per_epoch == 13
     assert changed.batch_manhattan
     assert changed.keep_signs
     assert (changed.precision, changed.compiled) == ("bfloat16", True)
@@ -167,3 +181,36 @@ def test_an_unknown_recipe_or_tier_is_refused_with_the_known_ones():
         find_recipe("resnet")
     with pytest.raises(SpecError, match=r"digits, imagenet, .*Received: tier='huge'"):
         tier_recipes("huge")
+
+
+def test_the_coco_recipes_are_the_paper_s_in_all_that_it_says():
+    for setting in ("bp", "ss", "fa"):
+        recipe = RECIPES[f"coco/retinanet-{setting}"]
+        assert recipe.steps_per_epoch is not None
+        steps = recipe.steps_per_epoch
+        assert recipe.epochs * steps == 40_000
+        assert recipe.drops(steps) == [20_000]
+        assert recipe.lr_at(19_999, steps) == 0.01
+        assert recipe.lr_at(20_000, steps) == pytest.approx(0.001)
+        assert (recipe.batch_size, recipe.momentum, recipe.weight_decay) == (8, 0.9, 1e-4)
+        last = {"head.classification_head.cls_logits": "bp", "head.regression_head.bbox_reg": "bp"}
+        assert (recipe.rule, recipe.overrides) == (setting, {} if setting == "bp" else last)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "named"),
+    [
+        ("coco-tiny/retinanet-ss", {"size": "256"}, "32 more than a multiple of 128"),
+        ("coco-tiny/retinanet-ss", {"augmentation": "random-crop"}, "Expected flip"),
+        ("coco-tiny/retinanet-ss", {"anchor_size": "none"}, "Expected flip, anchor_size"),
+        ("imagenette/resnet18-ss", {"backbone": "IMAGENET1K_V1"}, "for a retinanet only"),
+        ("imagenette/resnet18-ss", {"augmentation": "flip"}, "for a retinanet only"),
+        ("digits/convnet-ss", {"training_pictures": "3"}, "for a retinanet only"),
+        ("digits/convnet-ss", {"steps_per_epoch": "0"}, "greater than or equal to 1"),
+    ],
+)
+def test_fields_that_do_not_fit_a_network_are_refused(
+    name: str, change: dict[str, str], named: str
+):
+    with pytest.raises(SpecError, match=named):
+        override(RECIPES[name], change)
