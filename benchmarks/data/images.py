@@ -24,6 +24,7 @@ from antiparallel.benchmarks.data.transforms import DEVIATION, MEAN, Pixels, Pre
 from antiparallel.benchmarks.data.workers import Workers
 
 _PIECE = 32  # pictures that a worker makes ready in one go, at most
+_PIECE_BYTES = 5 * 2**20  # of them, if that is more than one: there is room for many pieces
 
 
 class _Material(NamedTuple):
@@ -55,8 +56,9 @@ class Images:
     def __init__(self, splits: Splits, preprocessing: Preprocessing, workers: int) -> None:
         self._splits = splits
         self._shape = (preprocessing.size, preprocessing.size, 3)
-        largest = _PIECE * math.prod(self._shape)
-        self._workers = Workers(workers, _Material(splits, preprocessing), largest)
+        picture = math.prod(self._shape)
+        self._piece = max(1, min(_PIECE, _PIECE_BYTES // picture))
+        self._workers = Workers(workers, _Material(splits, preprocessing), self._piece * picture)
 
     @property
     def classes(self) -> int:
@@ -138,7 +140,8 @@ class Images:
 
         def tasks() -> Iterator[NDArray[np.int64]]:
             for indices in chosen:
-                parts = max(min(self._workers.count, len(indices)), -(-len(indices) // _PIECE), 1)
+                pieces = -(-len(indices) // self._piece)
+                parts = max(min(self._workers.count, len(indices)), pieces, 1)
                 kept.append((indices, parts))
                 yield from np.array_split(indices, parts)
 
