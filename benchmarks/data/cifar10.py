@@ -53,7 +53,10 @@ def read_cifar10(root: Path) -> Cifar10:
     folder = root / FOLDER if (root / FOLDER).is_dir() else root
     batches = [_batch(folder / name) for name in _TRAIN]
     validation = _batch(folder / _VALIDATION)
-    train = Batch(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
+    train = Batch(
+        np.concatenate([batch.images for batch in batches]),
+        np.concatenate([batch.labels for batch in batches]),
+    )
     return Cifar10(_class_names(folder / "batches.meta"), train, validation)
 
 
