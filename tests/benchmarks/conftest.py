@@ -20,6 +20,7 @@ from antiparallel.benchmarks.stepper import (
     Evaluation,
     State,
     Trained,
+    engine_of,
     installed_backends,
     process_memory,
 )
@@ -153,6 +154,38 @@ def train_linear(tiny: Callable[..., Recipe]) -> Callable[..., Record]:
             return Training(record, stepper, digits(), folder, stop, watch).run()
 
     return train
+
+
+def run_both(driver: str, folder: Path) -> Callable[[str], dict[str, np.ndarray]]:
+    """Run a driver in both libraries, each in a process of its own.
+
+    Args:
+        driver: The program beside this file, which takes the library and the folder.
+        folder: Where it leaves its arrays.
+
+    Returns:
+        What loads them by name.
+    """
+    # Threads that wait without spinning, lest tests that run beside these take ten times as long
+    threads = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
+    for library in ("torch", "keras"):
+        answer = subprocess.run(
+            [sys.executable, Path(__file__).with_name(driver), library, folder],
+            env=os.environ | threads | {"JAX_ENABLE_X64": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert answer.returncode == 0, answer.stderr
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        path = folder / f"{name}.npz"
+        if name.startswith("keras") and "float64" in name and not path.exists():
+            assert engine_of("keras") != "tensorflow"
+            pytest.skip("on this engine Keras normalises batches in float32, whatever their dtype")
+        with np.load(path) as arrays:
+            return dict(arrays)
+
+    return load
 
 
 def as_options(settings: Mapping[str, object]) -> list[str]:

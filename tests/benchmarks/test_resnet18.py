@@ -3,11 +3,7 @@
 Keras runs on the engine that KERAS_BACKEND names.
 """
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +11,9 @@ from resnet18_driver import EARLY, MUTANTS, STEPS
 from scipy.stats import t as student
 
 from antiparallel.benchmarks.models.resnet18 import keras_to_torch, torch_to_keras
-from antiparallel.benchmarks.stepper import engine_of
 from antiparallel.spec import SpecError
+
+from .conftest import run_both
 
 pytestmark = pytest.mark.engine
 pytest.importorskip("torchvision", exc_type=ImportError)
@@ -32,28 +29,7 @@ Found = dict[str, np.ndarray]
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Found]:
     """Train both networks, each in a process of its own."""
-    folder = tmp_path_factory.mktemp("resnet18")
-    driver = Path(__file__).with_name("resnet18_driver.py")
-    # Threads that wait without spinning, lest tests that run beside these take ten times as long
-    threads = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
-    environment = os.environ | threads | {"JAX_ENABLE_X64": "1"}
-    for framework in ("torch", "keras"):
-        answer = subprocess.run(
-            [sys.executable, driver, framework, folder],
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert answer.returncode == 0, answer.stderr
-
-    def load(name: str) -> Found:
-        path = folder / f"{name}.npz"
-        if name.startswith("keras") and name.endswith("float64") and not path.exists():
-            assert engine_of("keras") != "tensorflow"
-            pytest.skip("on this engine Keras normalises batches in float32, whatever their dtype")
-        return dict(np.load(path))
-
-    return load
+    return run_both("resnet18_driver.py", tmp_path_factory.mktemp("resnet18"))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -3,12 +3,8 @@
 Keras runs on the engine that KERAS_BACKEND names.
 """
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,8 +24,9 @@ from retinanet_driver import (
 from antiparallel.benchmarks.models.detector import PRIOR, anchor_sizes
 from antiparallel.benchmarks.models.retinanet import RETINANET
 from antiparallel.benchmarks.models.suppression import detected
-from antiparallel.benchmarks.stepper import engine_of
 from antiparallel.spec import SpecError
+
+from .conftest import run_both
 
 pytestmark = pytest.mark.engine
 pytest.importorskip("torchvision", exc_type=ImportError)
@@ -49,27 +46,7 @@ Load = Callable[[str], Found]
 def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
     """Run both networks, each in a process of its own."""
     folder = tmp_path_factory.mktemp("retinanet")
-    driver = Path(__file__).with_name("retinanet_driver.py")
-    # Threads that wait without spinning, lest tests that run beside these take ten times as long
-    threads = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
-    environment = os.environ | threads | {"JAX_ENABLE_X64": "1"}
-    for framework in ("torch", "keras"):
-        answer = subprocess.run(
-            [sys.executable, driver, framework, folder],
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert answer.returncode == 0, answer.stderr
-
-    def load(name: str) -> Found:
-        path = folder / f"{name}.npz"
-        if name.startswith("keras") and "float64" in name and not path.exists():
-            assert engine_of("keras") != "tensorflow"
-            pytest.skip("on this engine Keras normalises in float32, whatever the dtype")
-        return dict(np.load(path))
-
-    yield load
+    yield run_both("retinanet_driver.py", folder)
     shutil.rmtree(folder)  # large
 
 
