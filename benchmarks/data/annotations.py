@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeAlias
 
@@ -18,7 +17,7 @@ from antiparallel.spec import SpecError
 
 _LARGEST = 2**30  # bytes; the largest of COCO's has 469 MB
 _LONGEST_SIDE = 65_535
-_HIGHEST_ID = 2**63 - 1
+_HIGHEST = 2**53 - 1  # of ids and sizes: faster-coco-eval has doubles for both
 
 PICTURE = np.dtype([("id", np.int64), ("width", np.int64), ("height", np.int64)])
 OBJECT = np.dtype(
@@ -149,7 +148,7 @@ class _Entry:
         except KeyError:
             raise self.error(f"a key {key!r}", f"only {', '.join(self.values)}") from None
 
-    def whole(self, key: str, least: int = 0, most: int = _HIGHEST_ID) -> int:
+    def whole(self, key: str, least: int = 0, most: int = _HIGHEST) -> int:
         found = self.value(key)
         if type(found) is int and least <= found <= most:
             return found
@@ -275,10 +274,8 @@ def _area(entry: _Entry) -> float:
 
 
 def _is_number(found: object) -> bool:
-    """Return whether a value is a number, no larger than a float can be."""
-    return (type(found) is float and isfinite(found)) or (
-        type(found) is int and abs(found) <= _HIGHEST_ID
-    )
+    """Return whether a value is a number, and no absurd one; NaN compares as false."""
+    return type(found) in (int, float) and abs(found) <= _HIGHEST
 
 
 def _check_mask(entry: _Entry, width: int, height: int) -> None:

@@ -195,7 +195,7 @@ class Coco:
         self._images = images
         self._train = train
         self._validation = validation
-        self._rows = max(train.most, validation.most, 1)  # the same always: to compile but once
+        self._rows = max(train.most, validation.most)  # the same always: to compile but once
         self._notes = notes
         self.mean = images.mean
         self.deviation = images.deviation
@@ -345,13 +345,14 @@ def open_coco(
     # The training pictures are looked at once, if they are the others too.
     validation = read_annotations(_files(root, layout.validation)) if own else listed.of(shown[:0])
     _require_two(train, validation)
-    if not len(shown) or (own and not len(validation.pictures)):
-        raise SpecError(
-            "Expected training pictures with an object to learn, and validation pictures. "
-            f"Received: {len(shown)} and {len(validation.pictures)} in {str(root)!r}"
-        )
     splits = Splits(tuple(train.categories.values()), _split(root, train), _split(root, validation))
     splits = without_bad_pictures(splits, skip_bad_images, watch)
+    counts = len(splits.train.names), len(splits.validation.names)
+    if not counts[0] or (own and not counts[1]):
+        raise SpecError(
+            "Expected training pictures with an object to learn, and validation pictures. "
+            f"Received: {counts[0]} and {counts[1]} that can be read in {str(root)!r}"
+        )
     train, validation = train.of(splits.train.labels), validation.of(splits.validation.labels)
     splits = replace(splits, train=_numbered(splits.train), validation=_numbered(splits.validation))
     learnt = evaluated = Objects(train, preprocessing)

@@ -68,6 +68,40 @@ def test_rows_without_an_object_have_a_box_of_some_area_off_the_canvas(coco: Pat
         assert batch.labels.shape == (2, 2)
 
 
+def test_every_batch_has_rows_for_the_most_objects_of_any_picture(coco: Path):
+    def add(content: dict[str, Any]) -> None:
+        row = content["annotations"][0]
+        content["annotations"] += [row | {"id": number} for number in range(3)]
+
+    change(coco, add, "annotations/instances_val2017.json")
+    dataset = opened(coco)
+    shown = [*batches(dataset), *dataset.validation_batches(1)]
+    assert {batch.labels.shape[1] for batch in shown} == {5}
+    assert {batch.boxes.shape[1:] for batch in shown} == {(5, 4)}
+    assert max((batch.labels >= 0).sum(axis=1).max() for batch in shown) == 5
+
+
+def test_the_shorter_side_is_no_longer_than_asked_for(coco: Path):
+    dataset = open_coco(coco, Preprocessing(SIZE, 45, "flip"))
+    (batch,) = dataset.validation_batches(2)
+    np.testing.assert_allclose(batch.boxes[0, 0], np.array([8.5, 10, 58.5, 70]) / 2, rtol=1e-6)
+    assert (batch.images[0, 45:] == batch.images[0, -1, -1]).all()
+    assert (batch.images[0, :, 60:] == batch.images[0, -1, -1]).all()
+
+
+def test_of_a_picture_as_thin_as_a_line_a_line_is_left(coco: Path):
+    def thin(content: dict[str, Any]) -> None:
+        content["images"][0].update(width=1000, height=2, file_name="line.png")
+        content["annotations"][0]["bbox"] = [500, 0, 500, 2]
+        Image.new("RGB", (1000, 2), "white").save(coco / "val2017" / "line.png")
+
+    change(coco, thin, "annotations/instances_val2017.json")
+    (batch,) = opened(coco).validation_batches(2)
+    assert batch.boxes[0, 0].tolist() == [80, 0, 160, 1]
+    assert (batch.images[0, 0] == 255).all()
+    assert (batch.images[0, 1:] == batch.images[0, -1, -1]).all()
+
+
 def test_flipped_pictures_have_flipped_boxes_and_chance_follows_seed_epoch_and_picture(coco: Path):
     dataset = opened(coco, evaluated_on="training")
     plain = {
@@ -107,6 +141,33 @@ def test_flipped_pictures_have_flipped_boxes_and_chance_follows_seed_epoch_and_p
     assert 0 < sum(flips) < len(flips)
 
 
+def test_an_object_is_in_its_box_in_every_epoch(coco: Path):
+    white = {1: (20, 12, 60, 48), 2: (8, 40, 40, 100), 3: (64, 4, 116, 88), 4: (0, 0, 36, 24)}
+
+    def draw(content: dict[str, Any]) -> None:
+        rows = {row["image_id"]: row for row in content["annotations"]}
+        content["annotations"] = list(rows.values())
+        for image in content["images"]:
+            left, top, right, bottom = white[image["id"]]
+            rows[image["id"]]["bbox"] = [left, top, right - left, bottom - top]
+            pixels = np.zeros((image["height"], image["width"], 3), np.uint8)
+            pixels[top:bottom, left:right] = 255
+            image["file_name"] = f"{image['id']}.png"
+            Image.fromarray(pixels).save(coco / "train2017" / image["file_name"])
+
+    change(coco, draw)
+    dataset = opened(coco)
+    seen = set()
+    for epoch in range(6):
+        for batch in batches(dataset, epoch=epoch):
+            for image, boxes in zip(batch.images, batch.boxes, strict=True):
+                rows, columns = np.nonzero(image[:, :, 0] > 140)  # the ground has 124
+                edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+                np.testing.assert_allclose(boxes[0], edges, atol=1)  # half a pixel, and blur
+                seen.add(tuple(edges))
+    assert len(seen) == 2 * len(white)
+
+
 def test_processes_and_workers_see_the_same_objects(coco: Path):
     whole = batches(opened(coco))
     helped = opened(coco, workers=1)
@@ -127,6 +188,41 @@ def test_categories_with_gaps_are_classes_in_the_order_of_their_ids(coco: Path):
     (found,) = dataset.score(rows).detections
     assert (found["category_id"], found["image_id"]) == (18, 51)
     assert found["bbox"] == pytest.approx([0, 0, 60, 45])
+
+
+def test_what_is_found_is_where_it_is_in_the_listed_picture(coco: Path):
+    """120 x 90 is shown as 160 x 120, and 80 x 110 as 116 x 160."""
+    dataset = opened(coco)
+    rows = [[[40, 20, 80, 60, 0.9, 0], [120, 100, 170, 180, 0.25, 1]], [[29, 16, 58, 80, 0.5, 0]]]
+    first, second, third = dataset.score(rows).detections
+    assert first["bbox"] == pytest.approx([30, 15, 30, 30])
+    assert second["bbox"] == pytest.approx([90, 75, 30, 15])  # cut off at 120 and 90
+    assert third["bbox"] == pytest.approx([20, 11, 20, 44])
+    assert [found["score"] for found in (first, second, third)] == [0.9, 0.25, 0.5]
+    assert [found["image_id"] for found in (first, second, third)] == [51, 51, 52]
+    assert [found["category_id"] for found in (first, second, third)] == [3, 18, 3]
+
+
+def test_the_truth_of_all_pictures_has_an_average_precision_of_1(coco: Path):
+    dataset = opened(coco)
+    rows = [
+        [
+            [*box.tolist(), 0.5, label]
+            for label, box in zip(labels, boxes, strict=True)
+            if label >= 0
+        ]
+        for batch in dataset.validation_batches(1)
+        for labels, boxes in zip(batch.labels.tolist(), batch.boxes, strict=True)
+    ]
+    assert dataset.score(rows).metrics["ap"] == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("place", range(6))
+def test_what_a_diverged_network_finds_counts_for_nothing(coco: Path, value: float, place: int):
+    bad = [0, 0, 80, 60, 0.9, 1.0]
+    bad[place] = value
+    assert opened(coco).score([[bad], []]).detections == []
 
 
 def test_the_pictures_of_the_largest_objects_are_chosen(coco: Path):
@@ -179,6 +275,7 @@ def test_boxes_are_cut_off_at_the_edge_and_those_without_area_are_not_learnt(coc
         rows[1]["bbox"] = [10, 10, 0, 30]  # of no area
         rows[2]["bbox"] = [500, 10, 20, 30]  # outside
         rows[2]["image_id"] = rows[0]["image_id"]
+        rows[3].update(bbox=[500, 10, 20, 30], iscrowd=1)  # counted among the crowds
 
     change(coco, move)
     dataset = opened(coco, evaluated_on="training")
@@ -188,7 +285,8 @@ def test_boxes_are_cut_off_at_the_edge_and_those_without_area_are_not_learnt(coc
         for labels, boxes in zip(batch.labels, batch.boxes, strict=True)
     ]
     assert found[0] == ([0], [pytest.approx([0, 20 * 4 / 3, 20 * 4 / 3, 120])])
-    assert "2 boxes of which nothing lies" in dataset.describe()["left out of training"]
+    left_out = dataset.describe()["left out of training"]
+    assert "2 boxes of which nothing lies in their picture, 1 crowds" in left_out
 
 
 FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
@@ -295,6 +393,64 @@ def test_bad_pictures_leave_training_and_evaluation(coco: Path):
     assert [picture.image for picture in dataset.shown().pictures] == [1, 3, 4]
     assert "000000000002.jpg" in dataset.describe()["skipped"]
     assert len(dataset.score([[], [], []]).detections) == 0
+
+
+def test_what_follows_a_bad_picture_keeps_its_own_objects(coco: Path):
+    whole = list(opened(coco, evaluated_on="training").validation_batches(1))
+    for name in ("train2017/000000000001.jpg", "val2017/000000000051.jpg"):
+        (coco / name).write_bytes(b"no picture")
+    dataset = opened(coco, skip_bad_images=2)
+    (batch,) = dataset.validation_batches(2)
+    assert batch.labels.tolist() == [[0, -1]]
+    assert batch.boxes[0, 0] == pytest.approx([8.5 * 1.45, 160 / 11, 58.5 * 1.45, 1120 / 11])
+    (found,) = dataset.score([[[0, 0, 9, 9, 0.5, 0]]]).detections
+    assert found["image_id"] == 52
+    left = opened(coco, skip_bad_images=2, evaluated_on="training")
+    for ours, theirs in zip(left.validation_batches(1), whole[1:], strict=True):
+        for name in ("images", "labels", "boxes"):
+            assert (getattr(ours, name) == getattr(theirs, name)).all()
+    for shown in batches(left, stop=3, batch_size=1):
+        wide = np.ptp(shown.images[0, :, 130:], axis=(0, 1)).any()  # 160 x 120, not 116 x 160
+        assert (shown.labels[0] >= 0).sum() == (2 if wide else 1)
+
+
+def test_a_split_of_which_no_picture_can_be_read_is_refused(coco: Path):
+    for path in (coco / "val2017").iterdir():
+        path.write_bytes(b"no picture")
+    with pytest.raises(SpecError, match=r"and validation pictures\. Received: 4 and 0 that"):
+        opened(coco, skip_bad_images=2)
+    assert opened(coco, evaluated_on="training").train_size == 4
+
+
+def test_training_pictures_without_any_object_are_refused(coco: Path):
+    change(coco, lambda c: c["annotations"].clear())
+    with pytest.raises(SpecError, match=r"with an object to learn, .*Received: 0 and 2 that"):
+        opened(coco)
+
+
+def test_splits_of_other_categories_are_refused(coco: Path):
+    change(coco, lambda c: c["categories"][0].update(name="tree"))
+    with pytest.raises(SpecError, match=r"same categories in both splits.*3, 'flower'"):
+        opened(coco)
+
+
+def test_a_missing_folder_is_named(coco: Path):
+    (coco / "val2017").rename(coco / "validation")
+    with pytest.raises(SpecError, match="Expected a folder val2017"):
+        opened(coco)
+    assert opened(coco, evaluated_on="training").train_size == 4
+
+
+def test_a_folder_is_no_picture(coco: Path):
+    (coco / "train2017" / "000000000002.jpg").unlink()
+    (coco / "train2017" / "000000000002.jpg").mkdir()
+    with pytest.raises(SpecError, match=r"a file for every image .*000000000002\.jpg of image 2"):
+        opened(coco)
+
+
+def test_only_whole_pictures_are_shown(coco: Path):
+    with pytest.raises(SpecError, match=r"augmentation 'flip' for COCO\. Received: 'random-crop'"):
+        open_coco(coco, Preprocessing(SIZE, SIZE, "random-crop"))
 
 
 def test_annotations_are_part_of_the_fingerprint(coco: Path):
