@@ -131,6 +131,7 @@ class Training:
             position.updates != position.epoch * self._steps + position.step
             or position.updates > self.record.recipe.epochs * self._steps
             or position.epoch != len(position.history)
+            or (position.step > 0 and not position.losses)
             or any(len(losses) != position.step for losses in position.losses.values())
         ):
             faults.append("position")

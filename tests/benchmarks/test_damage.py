@@ -137,7 +137,9 @@ def test_a_comparison_names_the_damage(tmp_path: Path):
     ("lie", "fault"),
     [
         ({"updates": 10**12}, "position"),
-        ({"step": 5, "losses": (1.0,) * 5}, "position"),
+        ({"step": 5, "losses": {"loss": (1.0,) * 5}}, "position"),
+        ({"updates": 8, "step": 2, "losses": {}}, "position"),
+        ({"updates": 8, "step": 2, "losses": {"loss": (1.0,)}}, "position"),
         ({"epoch": 10**6}, "position"),
         ({"history": ()}, "position"),
         ({}, "weight"),
