@@ -273,9 +273,9 @@ def _area(entry: _Entry) -> float:
     return float(found)
 
 
-def _is_number(found: object) -> bool:
+def _is_number(found: Any) -> bool:
     """Return whether a value is a number, and no absurd one; NaN compares as false."""
-    return type(found) in (int, float) and abs(found) <= _HIGHEST
+    return type(found) in (int, float) and bool(abs(found) <= _HIGHEST)
 
 
 def _check_mask(entry: _Entry, width: int, height: int) -> None:
