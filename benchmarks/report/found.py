@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import TABLEAU_COLORS
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
@@ -22,6 +22,7 @@ PICTURES = 4
 SCORE = 0.3
 _MOST = 10
 """Objects in a picture that can be told apart in a small figure."""
+_COLORS = list(TABLEAU_COLORS.values())
 _SIDE = 480
 """Pixels that a picture's longer side has in the figure, at most."""
 _LARGEST = 64 * 2**20  # bytes of a picture's file
@@ -157,7 +158,7 @@ def _draw(
 
 def _draw_box(axes: Axes, box: _Box) -> None:
     left, top, width, height = box.box
-    color = colormaps["tab10"].colors[box.category % 10]  # type: ignore[attr-defined]
+    color = _COLORS[box.category % len(_COLORS)]
     edge = Rectangle((left, top), width, height, fill=False, edgecolor=color, lw=1.4, ls=box.dashes)
     axes.add_patch(edge)
     right_edge = axes.get_xlim()[1]

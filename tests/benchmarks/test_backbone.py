@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from antiparallel.benchmarks.checkpoint import Checkpoint
+from antiparallel.benchmarks.data import digits
 from antiparallel.benchmarks.models.backbone import backbone_weights
 from antiparallel.benchmarks.models.resnet18 import CONVOLUTIONS, NORMALIZATIONS
 from antiparallel.benchmarks.recipes import RECIPES
@@ -80,11 +81,8 @@ def test_a_keras_runs_weights_are_its_networks_by_torchvisions_names(run: Run, r
     from antiparallel.benchmarks.models.resnet18 import keras_to_torch, read_keras
     from antiparallel.benchmarks.steppers.keras3 import build
 
-    class Pictures:
-        mean, deviation, classes = (0.0,) * 3, (1.0,) * 3, 10
-
     recipe = RECIPES[f"imagenette/resnet18-{rule}"].model_copy(update={"size": 32, "threads": 1})
-    stepper = build(recipe, 3, Pictures())  # type: ignore[arg-type]
+    stepper = build(recipe, 3, digits())
     chance = np.random.default_rng(0)
     for variable in stepper._model.variables:
         variable.assign(chance.normal(size=variable.shape).astype(np.float32))

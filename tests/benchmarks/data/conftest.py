@@ -3,13 +3,21 @@
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from antiparallel.benchmarks.data.coco import Coco, open_coco
+from antiparallel.benchmarks.data.transforms import Preprocessing
+
+SIZE = 160
+CANVAS = Preprocessing(SIZE, SIZE, "flip")
+LIST = "annotations/instances_train2017.json"
 CLASSES = ("flower", "temple")
 
 
@@ -107,3 +115,24 @@ def write_coco(root: Path, train: int = 4, validation: int = 2) -> Path:
         }
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
     return root
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    return write_coco(tmp_path / "coco")
+
+
+def change(root: Path, edit: Callable[[dict[str, Any]], object], name: str = LIST) -> None:
+    """Change a file of annotations."""
+    content = json.loads((root / name).read_text())
+    edit(content)
+    (root / name).write_text(json.dumps(content))
+
+
+def opened(root: Path, **settings: Any) -> Coco:
+    return open_coco(root, CANVAS, **settings)
+
+
+def batches(dataset: Coco, **settings: Any) -> list[Any]:
+    chosen = {"seed": 0, "epoch": 0, "start": 0, "stop": 2, "batch_size": 2} | settings
+    return list(dataset.train_batches(**chosen))
