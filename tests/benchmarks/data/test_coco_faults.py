@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pycocotools import mask
 
 from antiparallel.benchmarks.data.coco import open_coco
 from antiparallel.benchmarks.data.transforms import Preprocessing
 from antiparallel.spec import SpecError
 
 from .conftest import LIST, SIZE, batches, change, opened, write_coco
+
+mask = pytest.importorskip("pycocotools.mask")
 
 FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "an annotation's id twice": (
