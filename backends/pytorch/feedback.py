@@ -12,6 +12,12 @@ from torch import Tensor
 Magnitude: TypeAlias = float | Tensor | Callable[[], Tensor]
 
 
+_LARGEST_POWER = {
+    dtype: 2.0 ** (math.frexp(torch.finfo(dtype).max)[1] - 1)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+}
+
+
 class Feedback(NamedTuple):
     """What a layer's B is made of. B itself exists only while the layer's backward runs.
 
@@ -117,7 +123,11 @@ def send_back(y: Tensor, x: Tensor, feedback: Feedback, operation: Operation) ->
         feedback: What B is made of.
         operation: The layer's linear map.
     """
-    sent: Tensor = _FeedbackOperation.apply(y, x, feedback.matrix, feedback.magnitude, operation)
+    # Torch binds the arguments of what torch.func can transform to a signature, at every call: in a
+    # small layer that takes as long as the layer.
+    transformed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    function = _TransformableOperation if transformed else _FeedbackOperation
+    sent: Tensor = function.apply(y, x, feedback.matrix, feedback.magnitude, operation)
     return sent
 
 
@@ -127,7 +137,7 @@ def signed(weight: Tensor, magnitude: float | Tensor) -> Tensor:
     Torch's own sign makes NaN zero. So weights are scaled up until all but zeros exceed any
     magnitude, subnormal ones too, and clipped, in place (by hardtanh, which vmap can batch).
     """
-    largest = 2.0 ** (math.frexp(torch.finfo(weight.dtype).max)[1] - 1)
+    largest = _LARGEST_POWER[weight.dtype]
     scaled = weight.mul(largest).mul_(largest)
     if isinstance(magnitude, Tensor):
         return F.hardtanh_(scaled, -1, 1).mul_(magnitude)
@@ -135,26 +145,11 @@ def signed(weight: Tensor, magnitude: float | Tensor) -> Tensor:
 
 
 class _FeedbackOperation(torch.autograd.Function):
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(
-        y: Tensor, x: Tensor, matrix: Tensor, magnitude: Magnitude | None, operation: Operation
-    ) -> Tensor:
+    def forward(ctx: Any, y: Tensor, *inputs: Any) -> Tensor:
+        _save(ctx, *inputs)
         # An alias that autograd does not take for a view: in-place operations may follow.
         return y.detach()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, x, matrix, magnitude, ctx.operation = inputs
-        # Saved, so that changing W or B in place between forward and backward is an error.
-        if isinstance(magnitude, Tensor):
-            ctx.save_for_backward(matrix, magnitude)
-            ctx.magnitude = None
-        else:
-            ctx.save_for_backward(matrix)
-            ctx.magnitude = magnitude
-        ctx.shape, ctx.dtype = x.shape, x.dtype
 
     @staticmethod
     def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, ...]:
@@ -170,3 +165,32 @@ class _FeedbackOperation(torch.autograd.Function):
         # Under autocast the error comes in the output's dtype and x has its own.
         sent = ctx.operation.input_gradient(error, matrix.to(error.dtype), ctx.shape)
         return error, sent.to(ctx.dtype), None, None, None
+
+
+class _TransformableOperation(_FeedbackOperation):
+    """The same operation in the form that ``torch.func`` takes."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        y: Tensor, x: Tensor, matrix: Tensor, magnitude: Magnitude | None, operation: Operation
+    ) -> Tensor:
+        return y.detach()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _save(ctx, *inputs[1:])
+
+
+def _save(
+    ctx: Any, x: Tensor, matrix: Tensor, magnitude: Magnitude | None, operation: Operation
+) -> None:
+    # Saved, so that changing W or B in place between forward and backward is an error.
+    if isinstance(magnitude, Tensor):
+        ctx.save_for_backward(matrix, magnitude)
+        ctx.magnitude = None
+    else:
+        ctx.save_for_backward(matrix)
+        ctx.magnitude = magnitude
+    ctx.shape, ctx.dtype, ctx.operation = x.shape, x.dtype, operation

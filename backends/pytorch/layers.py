@@ -108,12 +108,10 @@ class FeedbackLayer(nn.Module):
             )
         return self.feedback
 
-    # Drawing needs NumPy: torch.compile breaks the graph here, or says why it cannot.
-    @torch.compiler.disable(  # type: ignore[no-untyped-call,untyped-decorator]  # torch's
-        reason="ss-batch draws its magnitudes outside the compiled graph"
-    )
     def _next_magnitude(self) -> Tensor:
-        magnitude = self._drawn_magnitude()
+        from antiparallel.torch.uncompiled import drawn
+
+        magnitude: Tensor = drawn(self._drawn_magnitude)
         self.backward_count += 1
         return magnitude
 
