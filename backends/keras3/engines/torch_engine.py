@@ -22,6 +22,12 @@ LACKS: frozenset[str] = frozenset()
 """What it cannot do that other engines can."""
 
 
+_LARGEST_POWER = {
+    dtype: 2.0 ** (math.frexp(torch.finfo(dtype).max)[1] - 1)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+}
+
+
 def versions() -> dict[str, str]:
     """Return the engine's version by its name."""
     return {"torch": torch.__version__}
@@ -54,16 +60,13 @@ def send_back(
 
 class _FeedbackOperation(torch.autograd.Function):
     @staticmethod
-    def forward(y: Tensor, x: Tensor, input_gradient: Any, *arrays: Tensor) -> Tensor:
-        # An alias that autograd does not take for a view: in-place operations may follow.
-        return y.detach()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, x, ctx.input_gradient, *arrays = inputs
+    def forward(ctx: Any, y: Tensor, x: Tensor, input_gradient: Any, *arrays: Tensor) -> Tensor:
         # Saved, so that changing W or B in place between forward and backward is an error.
         ctx.save_for_backward(*arrays)
+        ctx.input_gradient = input_gradient
         ctx.like = torch.empty(x.shape, dtype=x.dtype, device="meta")
+        # An alias that autograd does not take for a view: in-place operations may follow.
+        return y.detach()
 
     @staticmethod
     def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, ...]:
@@ -119,9 +122,14 @@ def convolution_input_gradient(
     missing = [
         max(start + n - size, 0) for start, n, size in zip(starts, spatial, reached, strict=True)
     ]
+    weight = kernel.permute(rank + 1, rank, *range(rank))
+    if data_format == "channels_last":
+        # The layout that torch's convolutions bring it to themselves, by a copy six times slower.
+        flat = kernel.reshape(-1, geometry.n_out).t().contiguous()
+        weight = flat.reshape(geometry.n_out, *kernel.shape[:-1]).movedim(-1, 1)
     sent = torch.convolution(
         error,
-        kernel.permute(rank + 1, rank, *range(rank)),
+        weight,
         None,
         strides,
         cut,
@@ -148,7 +156,7 @@ def signed(weight: Tensor, magnitude: float | Tensor = 1.0) -> Tensor:
     Torch's own sign makes NaN zero. So weights are scaled up until all but zeros exceed any
     magnitude, subnormal ones too, and clipped, in place.
     """
-    largest = 2.0 ** (math.frexp(torch.finfo(weight.dtype).max)[1] - 1)
+    largest = _LARGEST_POWER[weight.dtype]
     scaled = weight.mul(largest).mul_(largest)
     if isinstance(magnitude, Tensor):
         return F.hardtanh_(scaled, -1, 1).mul_(magnitude)
@@ -157,14 +165,9 @@ def signed(weight: Tensor, magnitude: float | Tensor = 1.0) -> Tensor:
 
 def draw_on_host(draw: Callable[[], np.ndarray[Any, Any]], like: Tensor) -> Tensor:
     """Return what a NumPy function returns, as a tensor like another."""
-    return torch.from_numpy(_drawn(draw)).to(like)
+    from antiparallel.keras.engines.torch_uncompiled import drawn
 
-
-@torch.compiler.disable(  # type: ignore[no-untyped-call,untyped-decorator]  # torch's
-    reason="ss-batch draws its magnitudes outside the compiled graph"
-)
-def _drawn(draw: Callable[[], np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-    return draw()
+    return torch.from_numpy(drawn(draw)).to(like)
 
 
 def pullback(
