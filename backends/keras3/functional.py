@@ -97,14 +97,18 @@ def conv(
     data_format = data_format or config.image_data_format()
     rank = len(kernel.shape) - 2
     strides, dilation_rate = _per_dimension(strides, rank), _per_dimension(dilation_rate, rank)
-    y = ops.conv(
-        ops.stop_gradient(x),
-        kernel,
-        strides=list(strides),
-        padding=padding,
-        data_format=data_format,
-        dilation_rate=dilation_rate,
-    )
+
+    def native(kernel: Any) -> Any:
+        return ops.conv(
+            ops.stop_gradient(x),
+            kernel,
+            strides=list(strides),
+            padding=padding,
+            data_format=data_format,
+            dilation_rate=dilation_rate,
+        )
+
+    y = engine.convolve(native, kernel, data_format)
     operation = Convolution(strides, padding, data_format, dilation_rate)
     return send_back(_with_bias(y, bias, data_format), x, feedback, operation)
 

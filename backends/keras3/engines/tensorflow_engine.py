@@ -57,6 +57,11 @@ def send_back(
     return identity(y, x)
 
 
+def convolve(native: Callable[[Any], Any], kernel: Any, data_format: str) -> Any:
+    """Return ``native(kernel)``: kernels are laid out as this engine wants them."""
+    return native(kernel)
+
+
 def convolution_input_gradient(
     error: Any,
     kernel: Any,

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from antiparallel.spec import Conv
 
@@ -76,6 +77,60 @@ class _FeedbackOperation(torch.autograd.Function):
         return error, sent.to(ctx.like.dtype), None, *(None for _ in arrays)
 
 
+def convolve(native: Callable[[Tensor], Tensor], kernel: Tensor, data_format: str) -> Tensor:
+    """Return ``native(kernel)``, computed from a copy that torch's convolutions need not copy.
+
+    They want a kernel as ``(n_out, *kernel, n_in / groups)`` in memory and bring any other to that
+    themselves, in the forward and in the backward pass, by a copy several times slower.
+
+    Args:
+        native: The convolution.
+        kernel: ``(*kernel, n_in / groups, n_out)``.
+        data_format: ``"channels_last"`` or ``"channels_first"``.
+    """
+    in_one_dimension = kernel.dim() == 3  # which torch computes otherwise
+    if data_format == "channels_first" or in_one_dimension or torch.compiler.is_compiling():
+        return native(kernel)
+    arranged: Tensor = _Arrangement.apply(kernel)
+    place = arranged.data_ptr()
+
+    def pack(saved: Tensor) -> Tensor | None:
+        # Kept until the backward pass, the copies would take as much memory as all weights.
+        return None if saved.data_ptr() == place else saved
+
+    def unpack(saved: Tensor | None) -> Tensor:
+        return _as_torch_takes_it(_arranged(kernel.detach())) if saved is None else saved
+
+    with saved_tensors_hooks(pack, unpack):
+        return native(arranged)
+
+
+class _Arrangement(torch.autograd.Function):
+    """A copy of a kernel in other strides, and the way back for its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, kernel: Tensor) -> Tensor:
+        return _arranged(kernel)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (gradient,) = gradients
+        *rest, n_out = gradient.shape
+        flat = gradient.movedim(-1, 0).reshape(n_out, -1)
+        return flat.t().contiguous().view(*rest, n_out)
+
+
+def _arranged(kernel: Tensor) -> Tensor:
+    """Return a kernel ``(*kernel, n_in, n_out)`` that is ``(n_out, *kernel, n_in)`` in memory."""
+    *rest, n_out = kernel.shape
+    return kernel.reshape(-1, n_out).t().contiguous().view(n_out, *rest).movedim(0, -1)
+
+
+def _as_torch_takes_it(kernel: Tensor) -> Tensor:
+    rank = kernel.dim() - 2
+    return kernel.permute(rank + 1, rank, *range(rank))
+
+
 def convolution_input_gradient(
     error: Tensor,
     kernel: Tensor,
@@ -122,14 +177,11 @@ def convolution_input_gradient(
     missing = [
         max(start + n - size, 0) for start, n, size in zip(starts, spatial, reached, strict=True)
     ]
-    weight = kernel.permute(rank + 1, rank, *range(rank))
-    if data_format == "channels_last":
-        # The layout that torch's convolutions bring it to themselves, by a copy six times slower.
-        flat = kernel.reshape(-1, geometry.n_out).t().contiguous()
-        weight = flat.reshape(geometry.n_out, *kernel.shape[:-1]).movedim(-1, 1)
+    if data_format == "channels_last" and rank > 1:
+        kernel = _arranged(kernel)  # see convolve
     sent = torch.convolution(
         error,
-        weight,
+        _as_torch_takes_it(kernel),
         None,
         strides,
         cut,
