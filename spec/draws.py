@@ -6,6 +6,8 @@ counter-based generator, is keyed by (seed, index) and its counter starts at
 by NumPy's distributions, whose streams may change between NumPy releases.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 from math import pi, prod
 from typing import Any
@@ -17,7 +19,9 @@ from antiparallel.spec.contract import Array
 from antiparallel.spec.errors import SpecError
 from antiparallel.spec.geometry import Dense, Geometry
 
-_CHUNK = 1 << 14  # fits the cache; even, so that Box-Muller pairs never straddle two chunks
+_BLOCK = 4  # words that Philox-4x64 makes of one counter
+_CHUNK = 1 << 13  # fits the cache; even, so that Box-Muller pairs never straddle two chunks
+_SHARE = 1 << 18  # of one thread; whole chunks and whole blocks
 
 
 class Purpose(IntEnum):
@@ -60,17 +64,28 @@ def draw(
     """
     for field, value in (("seed", seed), ("index", index), ("count", count)):
         require_word(field, value)
-    generator = np.random.Philox(
-        key=np.array([seed, index], dtype=np.uint64),
-        counter=np.array([0, count, purpose, 0], dtype=np.uint64),
-    )
     transform = _symmetric_uniform if isinstance(geometry, Dense) else _normal
     size = prod(geometry.weight_shape)
     values = np.empty(size + size % 2)
-    for start in range(0, size, _CHUNK):
-        chunk = values[start : start + _CHUNK]
-        transform(_unit(generator.random_raw(chunk.size)), chunk)
-    values *= scale
+
+    def fill(start: int) -> None:
+        generator = np.random.Philox(
+            key=np.array([seed, index], dtype=np.uint64),
+            counter=np.array([start // _BLOCK, count, purpose, 0], dtype=np.uint64),
+        )
+        for begin in range(start, min(start + _SHARE, size), _CHUNK):
+            chunk = values[begin : begin + _CHUNK]
+            transform(_unit(generator.random_raw(chunk.size)), chunk)
+            chunk *= scale
+
+    shares = range(0, size, _SHARE)
+    if len(shares) > 1:
+        # Drawing is nearly all of a conversion to fa and, under ss-batch, a part of every step.
+        with ThreadPoolExecutor(min(len(shares), os.cpu_count() or 1)) as pool:
+            list(pool.map(fill, shares))
+    else:
+        for start in shares:
+            fill(start)
     return values[:size].reshape(geometry.weight_shape)
 
 
