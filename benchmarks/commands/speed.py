@@ -1,0 +1,174 @@
+"""``antiparallel speed``."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from antiparallel.benchmarks.commands.options import BACKENDS, installed
+from antiparallel.benchmarks.launch import launch
+from antiparallel.benchmarks.processes import ALONE_HERE, find_place
+from antiparallel.benchmarks.speed.case import Case, Model, Precision, Way
+from antiparallel.benchmarks.speed.plan import PEERS, PROCESSES, Job, plan, plan_cases
+from antiparallel.benchmarks.speed.record import SpeedRecord, write_record
+from antiparallel.benchmarks.speed.report import write_report
+from antiparallel.benchmarks.speed.run import has_memory, run_job
+from antiparallel.benchmarks.speed.summary import in_words, milliseconds, of_memory, rows_of
+from antiparallel.benchmarks.terminal import console, errors, print_written, progress_bars
+from antiparallel.spec import SpecError
+
+_USUAL = Case()
+
+
+def _one_of(literal: object) -> str:
+    return ", ".join(get_args(literal))
+
+
+def speed(
+    model: Annotated[
+        list[str] | None, typer.Option(help=f"{_one_of(Model)}; repeatable. Default: resnet18.")
+    ] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(help="Pictures in a step; repeatable. Default: 32.")
+    ] = None,
+    pixels: Annotated[int, typer.Option(help="Height and width of pictures.")] = _USUAL.pixels,
+    rule: Annotated[
+        list[str] | None, typer.Option(help="A rule; repeatable. Default: ss and fa.")
+    ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help=f"{BACKENDS}; repeatable. Default: all that are installed."),
+    ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compiled", help="torch.compile, or Keras's jit_compile.")
+    ] = False,
+    precision: Annotated[str, typer.Option(help=_one_of(Precision))] = _USUAL.precision,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="torch's memory format.")
+    ] = False,
+    way: Annotated[str, typer.Option(help=f"Way of training: {_one_of(Way)}.")] = _USUAL.way,
+    parts: Annotated[
+        int, typer.Option(help="Parts of a batch: small batches, processes or devices.")
+    ] = _USUAL.parts,
+    threads: Annotated[int, typer.Option(help="CPU threads of a process.")] = _USUAL.threads,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = _USUAL.device,
+    width: Annotated[
+        list[int] | None, typer.Option(help="Channels of a convnet's layers; repeatable.")
+    ] = None,
+    depth: Annotated[
+        list[int] | None, typer.Option(help="Number of a convnet's layers; repeatable.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds that count.")] = 30,
+    memory: Annotated[
+        bool, typer.Option(help="Measure peak memory too, in processes of its own.")
+    ] = True,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(help=f"A library to measure beside ours: {', '.join(PEERS)}."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Seed of weights, feedback, pictures and order.")
+    ] = _USUAL.seed,
+    out: Annotated[Path, typer.Option(help="Folder of records and report.")] = Path("runs/speed"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Measure again what was measured.")
+    ] = False,
+) -> None:
+    """Measure what a rule's step takes beside plain backprop's: time and memory.
+
+    Every round runs each rule's step, plain backprop's and a second copy's of that, which shows the
+    noise, in random order in one process. Every combination of options that are given several
+    times is measured. The folder gets a record of each, and a report on all records in it.
+
+    For example:
+
+        antiparallel speed --model resnet18 --batch 32 --pixels 64
+
+        antiparallel speed --model resnet18 --backend torch --compiled --precision bfloat16
+
+        antiparallel speed --model resnet18 --backend torch --way ddp --parts 2
+
+        antiparallel speed --model convnet --pixels 32 --width 16 --width 32 --width 64
+    """
+    cases = plan_cases(
+        model or [_USUAL.model],
+        batch or [_USUAL.batch],
+        width or [],
+        depth or [],
+        {
+            "pixels": pixels,
+            "compiled": compiled,
+            "precision": precision,
+            "channels_last": channels_last,
+            "way": way,
+            "parts": parts,
+            "threads": threads,
+            "device": device,
+            "seed": seed,
+        },
+    )
+    jobs = plan(
+        cases, backend or installed(), rule or ["ss", "fa"], peer or [], out, overwrite=overwrite
+    )
+    place = find_place(os.environ)
+    processes = parts if way in PROCESSES else 1
+    if processes > 1 and place == ALONE_HERE:
+        raise typer.Exit(launch(processes, sys.argv[1:]))
+    if place.part.world != processes:
+        raise SpecError(
+            f"Expected {processes} processes for --way {way} --parts {parts}. "
+            f"Received: {place.part.world} from a launcher"
+        )
+    leads = place.part.rank == 0
+    console.quiet = errors.quiet = not leads
+    records = []
+    with progress_bars(by_itself=False) as bars:
+        for job in jobs:
+            record = run_job(job, rounds=rounds, memory=memory, watch=_bar(bars, job))
+            records.append(record)
+            if leads:
+                write_record(record, out)
+    _print_speed(records)
+    if memory and not all(map(has_memory, jobs)):
+        console.print("Memory of several processes is not measured.", highlight=False)
+    if leads:
+        print_written("Report:", write_report(out))
+
+
+def _bar(bars: Progress, job: Job) -> Callable[[str, int, int], None]:
+    """Return what shows a case's progress."""
+    task = bars.add_task(job.path.stem, total=None, remark="")
+
+    def watch(what: str, done: int, total: int) -> None:
+        bars.update(task, completed=done, total=total, remark=what, refresh=True)
+
+    return watch
+
+
+def _print_speed(records: Sequence[SpeedRecord]) -> None:
+    table = Table(
+        title="Step time over plain backprop's: median of ratios within rounds, 95 % interval",
+        title_justify="left",
+    )
+    table.add_column("Case")
+    table.add_column("Rule")
+    for header in ("Ratio", "n", "Control", "Memory", "Pictures/s", "Forward/backward/update ms"):
+        table.add_column(header, justify="right")
+    for record in records:
+        for row in rows_of(record):
+            table.add_row(
+                f"{record.framework} {record.case.name}",
+                row.name,
+                in_words(row.ratio).replace("[", "\\["),
+                str(row.ratio.n),
+                in_words(row.control).replace("[", "\\["),
+                of_memory(row),
+                f"{row.examples:.4g}",
+                milliseconds(row.split),
+            )
+    console.print(table)

@@ -1,0 +1,28 @@
+"""Where each backend's builder is."""
+
+from importlib import import_module
+from typing import cast
+
+from antiparallel.benchmarks.speed.contender import Builder
+from antiparallel.benchmarks.stepper import require_backend, requiring
+
+BUILDERS = {
+    "torch": "antiparallel.benchmarks.speed.pytorch",
+    "keras": "antiparallel.benchmarks.speed.keras3",
+}
+"""A module is imported only when it is asked for."""
+
+
+def find_builder(backend: str, model: str) -> Builder:
+    """Return a backend's builder.
+
+    Args:
+        backend: A key of ``BUILDERS``.
+        model: The network for which it is needed.
+
+    Raises:
+        SpecError: There is no such backend, or it is not installed.
+    """
+    require_backend(backend)
+    with requiring(backend, model):
+        return cast(Builder, import_module(BUILDERS[backend]))
