@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -18,7 +19,7 @@ from antiparallel.benchmarks.speed.plan import PEERS, PROCESSES, Job, plan, plan
 from antiparallel.benchmarks.speed.record import SpeedRecord, write_record
 from antiparallel.benchmarks.speed.report import write_report
 from antiparallel.benchmarks.speed.run import has_memory, run_job
-from antiparallel.benchmarks.speed.summary import in_words, milliseconds, of_memory, rows_of
+from antiparallel.benchmarks.speed.summary import HEADS, cells_of, rows_of
 from antiparallel.benchmarks.terminal import console, errors, print_written, progress_bars
 from antiparallel.spec import SpecError
 
@@ -157,18 +158,10 @@ def _print_speed(records: Sequence[SpeedRecord]) -> None:
     )
     table.add_column("Case")
     table.add_column("Rule")
-    for header in ("Ratio", "n", "Control", "Memory", "Pictures/s", "Forward/backward/update ms"):
-        table.add_column(header, justify="right")
+    for head in HEADS:
+        table.add_column(head, justify="right")
     for record in records:
         for row in rows_of(record):
-            table.add_row(
-                f"{record.framework} {record.case.name}",
-                row.name,
-                in_words(row.ratio).replace("[", "\\["),
-                str(row.ratio.n),
-                in_words(row.control).replace("[", "\\["),
-                of_memory(row),
-                f"{row.examples:.4g}",
-                milliseconds(row.split),
-            )
+            case = f"{record.framework} {record.case.name}"
+            table.add_row(case, row.name, *map(escape, cells_of(row)))
     console.print(table)

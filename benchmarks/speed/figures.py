@@ -1,108 +1,149 @@
 """The figures of a report on speed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from antiparallel.benchmarks.report.looks import GRID, STYLE, Look, look, title
+from antiparallel.benchmarks.speed.case import Case
 from antiparallel.benchmarks.speed.contender import PLAIN
-from antiparallel.benchmarks.speed.growth import AXES, Growth
+from antiparallel.benchmarks.speed.growth import AXES, Growth, power
 from antiparallel.benchmarks.speed.measure import Ratio
 from antiparallel.benchmarks.speed.record import SpeedRecord
-from antiparallel.benchmarks.speed.summary import Row, in_words, rows_of
+from antiparallel.benchmarks.speed.summary import Row, rows_of
 
 CAPTIONS = {
     "speed": "Step time over plain backprop's: median of the ratios within rounds, and its 95 % "
     "interval. Gray: the same interval of the control, a second copy of plain backprop; ratios "
     "inside it are noise.",
-    "growth": "Step time, and memory without the libraries' own, against width, depth and batch. "
-    "In the legends the exponent of a power law, fitted by least squares on logarithms.",
+    "growth": "Step time, its ratio to plain backprop's with the 95 % interval, and memory without "
+    "the libraries' own, against a convnet's width, depth and batch. In the legends the power of "
+    "the size that it grows with, by least squares on logarithms.",
 }
 
 _INCHES_A_LINE = 0.27
-_MEBIBYTE = 2**20
 
 
 def draw_speed(records: Sequence[SpeedRecord]) -> Figure:
-    """Draw every contender's ratio, case by case.
+    """Draw every contender's ratio: a column for each framework, a block of lines for each case.
 
     Args:
         records: At least one.
     """
-    blocks = [(record, rows_of(record)[1:]) for record in records]
-    lines = sum(1 + len(rows) for _, rows in blocks)
+    blocks: dict[Case, dict[str, list[Row]]] = {}
+    for record in records:
+        blocks.setdefault(record.case, {})[record.framework] = rows_of(record)[1:]
+    frameworks = sorted({record.framework for record in records})
+    names = {
+        case: list(dict.fromkeys(row.name for rows in block.values() for row in rows))
+        for case, block in blocks.items()
+    }
+    lines = sum(1 + len(rules) for rules in names.values())
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.5, 1.3 + _INCHES_A_LINE * lines), layout="constrained")
-        axes = figure.subplots()
-        top = 0
-        for record, rows in blocks:
-            _draw_block(axes, f"{record.framework}  {record.case.name}", rows, top)
-            top += 1 + len(rows)
-        axes.axvline(1, color="#555555", lw=1, zorder=1)
-        axes.set_ylim(top - 0.3, -0.6)
-        axes.set_yticks([])
-        axes.spines["left"].set_visible(False)
-        axes.grid(axis="x", color=GRID)
-        axes.set_axisbelow(True)
-        axes.set_xlabel("Step time / plain backprop's")
+        figure = Figure(
+            figsize=(2.2 + 3.6 * len(frameworks), 1.4 + _INCHES_A_LINE * lines),
+            layout="constrained",
+        )
+        columns = figure.subplots(1, len(frameworks), sharex=True, squeeze=False)[0]
+        for framework, axes in zip(frameworks, columns, strict=True):
+            _draw_frame(axes, framework, lines)
+            top = 0
+            for case, block in blocks.items():
+                if framework in block:
+                    _draw_block(axes, block[framework], names[case], top)
+                top += 1 + len(names[case])
+        _name_lines(columns[0], names)
         title(figure, "Median of ratios within rounds, 95 % interval; gray: the control's interval")
     return figure
 
 
 def draw_growth(grown: Sequence[Growth]) -> Figure:
-    """Draw how time and memory grow, a row of panels for each of them and framework.
+    """Draw how time, its ratio to plain backprop's and memory grow, a row of panels for each.
 
     Args:
         grown: At least one.
     """
     frameworks = sorted({one.framework for one in grown})
-    quantities = ["seconds", *(["memory"] if any(one.memory for one in grown) else [])]
-    axes_shown = [axis for axis in AXES if any(one.axis == axis for one in grown)]
-    panels = [(framework, quantity) for framework in frameworks for quantity in quantities]
+    along = [axis for axis in AXES if any(one.axis == axis for one in grown)]
+    rows = [(framework, draw) for framework in frameworks for draw in _QUANTITIES]
     with mpl.rc_context(STYLE):
         figure = Figure(
-            figsize=(1.2 + 3.4 * len(axes_shown), 0.5 + 2.8 * len(panels)), layout="constrained"
+            figsize=(1.2 + 3.6 * len(along), 0.5 + 2.7 * len(rows)), layout="constrained"
         )
-        grid = figure.subplots(len(panels), len(axes_shown), squeeze=False)
-        for (framework, quantity), row in zip(panels, grid, strict=True):
-            for axis, axes in zip(axes_shown, row, strict=True):
-                drawn = [one for one in grown if (one.framework, one.axis) == (framework, axis)]
-                _draw_growth(axes, drawn, quantity)
-                axes.set_xlabel(axis.capitalize())
-            unit = "step (ms)" if quantity == "seconds" else "memory (MiB)"
-            row[0].set_ylabel(f"{framework}: {unit}")
+        grid = figure.subplots(len(rows), len(along), squeeze=False)
+        for (framework, draw), panels in zip(rows, grid, strict=True):
+            for axis, axes in zip(along, panels, strict=True):
+                lines = [one for one in grown if (one.framework, one.axis) == (framework, axis)]
+                if lines:
+                    draw(axes, lines)
+                    _name_sizes(axes, lines[0])
+            panels[0].set_ylabel(f"{framework}: {_QUANTITIES[draw]}")
         title(figure, "How a step's time and memory grow")
     return figure
 
 
-def _draw_block(axes: Axes, name: str, rows: Sequence[Row], top: int) -> None:
-    """Draw a case's ratios below its name."""
-    control = rows[0].control if rows else None
-    margin = axes.get_yaxis_transform()
-    axes.text(0, top, name, transform=margin, va="center", fontweight="bold", fontsize=9)
-    if control is not None and isfinite(control.high):
-        bottom, upper = top + len(rows) + 0.45, top + 0.55
-        axes.fill_betweenx([upper, bottom], control.low, control.high, color="#d0d0d0", lw=0)
-    for number, row in enumerate(rows, top + 1):
-        color, filled = _look_of(row.name).color, ":" not in row.name
+def _draw_frame(axes: Axes, framework: str, lines: int) -> None:
+    """Draw what a column has besides its ratios."""
+    axes.set_title(framework)
+    axes.axvline(1, color="#555555", lw=1, zorder=1)
+    axes.set_ylim(lines - 0.3, -0.6)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", color=GRID)
+    axes.set_axisbelow(True)
+    axes.margins(x=0.12)
+    axes.set_xlabel("Step time / plain backprop's")
+
+
+def _name_lines(axes: Axes, names: Mapping[Case, Sequence[str]]) -> None:
+    """Write at the left what each line is."""
+    top = 0
+    for case, rules in names.items():
+        left: dict[str, Any] = {
+            "xy": (0, top), "xycoords": axes.get_yaxis_transform(), "va": "center", "ha": "right",
+            "textcoords": "offset points", "fontsize": 9, "annotation_clip": False,
+        }  # fmt: skip
+        axes.annotate(case.name, xytext=(-6, 0), fontweight="bold", **left)
+        for number, rule in enumerate(rules, top + 1):
+            at = left | {"xy": (0, number)}
+            axes.annotate(rule, xytext=(-6, 0), color=_look_of(rule).color, **at)
+        top += 1 + len(rules)
+
+
+def _draw_block(axes: Axes, rows: Sequence[Row], names: Sequence[str], top: int) -> None:
+    """Draw the ratios of a case, each on its contender's line."""
+    control = rows[0].control
+    if isfinite(control.high):
+        ends = [top + 0.5, top + len(names) + 0.5]
+        axes.fill_betweenx(ends, control.low, control.high, color="#d0d0d0", lw=0)
+    for row in rows:
+        ratio, style = row.ratio, _look_of(row.name)
+        number = top + 1 + names.index(row.name)
         axes.errorbar(
-            row.ratio.median,
+            ratio.median,
             number,
-            xerr=_reach(row.ratio),
-            fmt=_look_of(row.name).marker,
-            color=color,
-            mfc=color if filled else "white",
+            xerr=_reach(ratio),
+            fmt=style.marker,
+            color=style.color,
+            mfc=_filling(row.name),
             ms=5,
             lw=1.6,
             capsize=3,
         )
-        text: dict[str, Any] = {"va": "center", "color": color, "fontsize": 9, "clip_on": False}
-        axes.text(-0.01, number, row.name, transform=margin, ha="right", **text)
-        axes.text(1.01, number, in_words(row.ratio), transform=margin, ha="left", **text)
+        axes.annotate(
+            f"{ratio.median:.3f}",
+            (ratio.high if isfinite(ratio.high) else ratio.median, number),
+            xytext=(7, 0),
+            textcoords="offset points",
+            va="center",
+            color=style.color,
+            fontsize=8,
+        )
 
 
 def _reach(ratio: Ratio) -> list[list[float]] | None:
@@ -112,35 +153,76 @@ def _reach(ratio: Ratio) -> list[list[float]] | None:
     return [[ratio.median - ratio.low], [ratio.high - ratio.median]]
 
 
-def _draw_growth(axes: Axes, drawn: Sequence[Growth], quantity: str) -> None:
-    """Draw a line for each contender, on logarithmic scales."""
-    scale = 1000 if quantity == "seconds" else 1 / _MEBIBYTE
-    for one in drawn:
-        values = getattr(one, quantity)
-        if not values:
-            continue
-        style = _look_of(one.name)
-        exponent = one.exponent(values)
-        axes.plot(
-            one.sizes,
-            [scale * value for value in values],
-            style.dashes,
-            marker=style.marker,
-            color=style.color,
-            mfc=style.color if ":" not in one.name else "white",
-            ms=4,
-            lw=1.5,
-            label=f"{one.name}: exponent {exponent:.2f}",
-        )
-    axes.set_xscale("log")
+def _draw_seconds(axes: Axes, lines: Sequence[Growth]) -> None:
+    for one in lines:
+        milliseconds = [1000 * seconds for seconds in one.seconds]
+        _draw_line(axes, one, milliseconds, f"{one.name}: {power(one.exponent(one.seconds))}")
+    _scale_by_powers(axes)
+
+
+def _draw_ratios(axes: Axes, lines: Sequence[Growth]) -> None:
+    axes.axhline(1, color="#555555", lw=1)
+    for one in lines:
+        if one.name != PLAIN:
+            _draw_line(axes, one, [ratio.median for ratio in one.ratios], one.name)
+            if all(isfinite(ratio.high) for ratio in one.ratios):
+                low, high = ([ratio[end] for ratio in one.ratios] for end in (1, 2))
+                axes.fill_between(one.sizes, low, high, color=_look_of(one.name).color, alpha=0.15)
+
+
+def _draw_memory(axes: Axes, lines: Sequence[Growth]) -> None:
+    for one in lines:
+        if one.memory:
+            mebibytes = [amount / 2**20 for amount in one.memory]
+            _draw_line(axes, one, mebibytes, f"{one.name}: {power(one.exponent(one.memory))}")
+    _scale_by_powers(axes)
+
+
+_QUANTITIES = {
+    _draw_seconds: "step, ms",
+    _draw_ratios: "step / plain",
+    _draw_memory: "memory, MiB",
+}
+"""A row of panels each, and what it is called."""
+
+
+def _draw_line(axes: Axes, one: Growth, values: Sequence[float], label: str) -> None:
+    style = _look_of(one.name)
+    axes.plot(
+        one.sizes,
+        values,
+        style.dashes,
+        marker=style.marker,
+        color=style.color,
+        mfc=_filling(one.name),
+        ms=4,
+        lw=1.5,
+        label=label,
+    )
+
+
+def _scale_by_powers(axes: Axes) -> None:
     axes.set_yscale("log")
-    if drawn:
-        axes.set_title(f"with {drawn[0].fixed}", fontsize=9)
-        sizes = drawn[0].sizes
-        axes.set_xticks(sizes, [str(size) for size in sizes])
-        axes.minorticks_off()
-        axes.legend(fontsize=8, frameon=False)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _name_sizes(axes: Axes, one: Growth) -> None:
+    """Write what grows, and what does not; name the lines."""
+    axes.set_xscale("log")
+    axes.set_xticks(one.sizes, [str(size) for size in one.sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(one.axis.capitalize())
+    axes.set_title(f"with {one.fixed}", fontsize=9)
     axes.grid(color=GRID)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8, frameon=False)
+
+
+def _filling(name: str) -> str:
+    """Return the colour inside a contender's marker: a peer's is hollow."""
+    return "white" if ":" in name else _look_of(name).color
 
 
 def _look_of(name: str) -> Look:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from antiparallel.benchmarks.speed.measure import Ratio
 from antiparallel.benchmarks.speed.record import SpeedRecord
 from antiparallel.benchmarks.speed.summary import rows_of
 
@@ -23,6 +24,7 @@ class Growth:
         name: The contender's name.
         sizes: Widths, depths or batches, the smallest first.
         seconds: Of a step, the median, at each size.
+        ratios: Of its step's time and plain backprop's, at each size.
         memory: Bytes at each size; nothing where it was not measured at all of them.
     """
 
@@ -32,11 +34,17 @@ class Growth:
     name: str
     sizes: tuple[int, ...]
     seconds: tuple[float, ...]
+    ratios: tuple[Ratio, ...]
     memory: tuple[float, ...]
 
     def exponent(self, values: Sequence[float]) -> float:
         """Return the power of the size that values grow with, by least squares on logarithms."""
         return float(np.polyfit(np.log(self.sizes), np.log(values), 1)[0])
+
+
+def power(exponent: float) -> str:
+    """Return an exponent as text."""
+    return f"size^{exponent:.2f}"
 
 
 def growth_of(records: Sequence[SpeedRecord]) -> list[Growth]:
@@ -91,6 +99,7 @@ def _along(axis: str, series: Sequence[SpeedRecord]) -> list[Growth]:
                 name,
                 sizes,
                 tuple(table[name].seconds for table in tables),
+                tuple(table[name].ratio for table in tables),
                 memory if all(amount > 0 for amount in memory) else (),
             )
         )

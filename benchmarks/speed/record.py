@@ -1,8 +1,7 @@
 """What a measurement leaves behind: one JSON file with every single timing."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -13,7 +12,7 @@ from antiparallel.benchmarks.files import (
     write_atomically,
 )
 from antiparallel.benchmarks.record import Origin, framework
-from antiparallel.benchmarks.speed.case import Case
+from antiparallel.benchmarks.speed.case import Case, Model
 from antiparallel.benchmarks.speed.contender import PLAIN
 from antiparallel.benchmarks.speed.measure import CONTROL, Timings
 from antiparallel.benchmarks.speed.memory import Amount
@@ -97,10 +96,17 @@ def read_record(path: Path) -> SpeedRecord:
         ) from error
 
 
-def read_records(folder: Path) -> Sequence[SpeedRecord]:
-    """Return all records in a folder, in the order of their names.
+def read_records(folder: Path) -> list[SpeedRecord]:
+    """Return all records in a folder, network by network, the smallest case first.
 
     Raises:
         SpecError: A JSON file is not one of this version.
     """
-    return [read_record(path) for path in sorted(folder.glob("*.json"))]
+    return sorted((read_record(path) for path in folder.glob("*.json")), key=_place)
+
+
+def _place(record: SpeedRecord) -> tuple[object, ...]:
+    """Return what records are sorted by."""
+    case = record.case
+    sizes = (case.width, case.depth, case.batch, case.pixels)
+    return get_args(Model).index(case.model), *sizes, case.name, record.framework

@@ -75,11 +75,28 @@ def in_words(ratio: Ratio) -> str:
     return f"{ratio.median:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
 
 
-def milliseconds(split: Split) -> str:
-    """Return the parts of a step as text."""
-    return " / ".join(f"{1000 * part:.3g}" for part in split)
+def cells_of(row: Row) -> tuple[str, ...]:
+    """Return a row's numbers as text, in the order of ``HEADS``."""
+    return (
+        "1" if row.name == PLAIN else in_words(row.ratio),
+        str(row.ratio.n),
+        in_words(row.control),
+        "not measured" if row.memory_ratio is None else f"{row.memory_ratio:.3f}",
+        _three_digits(row.examples),
+        " / ".join(_three_digits(1000 * part) for part in row.split),
+    )
 
 
-def of_memory(row: Row) -> str:
-    """Return a contender's memory over plain backprop's as text."""
-    return "not measured" if row.memory_ratio is None else f"{row.memory_ratio:.3f}"
+HEADS = (
+    "step / plain",
+    "n",
+    "control / plain",
+    "memory / plain",
+    "pictures / s",
+    "forward / backward / update, ms",
+)
+"""What the cells of a row are."""
+
+
+def _three_digits(value: float) -> str:
+    return np.format_float_positional(value, 3, fractional=False, trim="-")
