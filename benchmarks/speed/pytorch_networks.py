@@ -1,8 +1,11 @@
-"""What a case trains in PyTorch: its network, its pictures and its loss."""
+"""What a case trains in PyTorch: its network under a rule, and its loss."""
+
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 import antiparallel.torch as ap
 from antiparallel.benchmarks.models.networks import AlexNet, ConvNet
@@ -10,29 +13,32 @@ from antiparallel.benchmarks.models.pytorch import alexnet, convnet
 from antiparallel.benchmarks.recipes.coco import LAST_LAYERS
 from antiparallel.benchmarks.speed.case import Case
 from antiparallel.benchmarks.speed.contender import PLAIN
+from antiparallel.benchmarks.speed.pictures import classes_of
+from antiparallel.benchmarks.speed.pytorch_peer import convert_by_peer
 from antiparallel.benchmarks.tasks.pytorch import Outputs, Targets
 from antiparallel.spec import SpecError
 
-CLASSES = {"convnet": 10, "retinanet": 80}
-"""Of the digits and of COCO's objects; every other network has ImageNet's 1,000."""
+# Of the COCO recipes: by the paper's lambda, a detector's logits begin at tens of nats.
+_SUBNET_SCALE = 0.01
 
-_OBJECTS = 4  # in each picture
-_SUBNET_SCALE = 0.01  # the recipe's: by the paper's lambda, logits begin at tens of nats
+_SEGMENTS = 4  # of a network without blocks, when its activations are computed again
 
 
 def build_network(case: Case, rule: str) -> nn.Module:
-    """Build a case's network with the library's initial weights, the same under every rule.
+    """Build a case's network; its initial weights are the same under every rule.
 
     Args:
         case: What it is.
-        rule: ``"plain"``, or a rule's name.
+        rule: ``"plain"``, a rule's name, or ``"PEER:RULE"``.
 
     Raises:
-        SpecError: There is no such rule, or the network cannot be built for these pictures.
+        SpecError: There is no such rule or peer, or it cannot do that.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(case.seed)
-        model = _plain(case)
+        torch.manual_seed(case.seed)  # for what the specification does not draw
+        model = ap.initialize(_plain(case), seed=case.seed)
+        if ":" in rule:
+            return convert_by_peer(model, case, rule)
     if rule != PLAIN:
         last = dict.fromkeys(LAST_LAYERS, "bp") if case.model == "retinanet" else {}
         ap.convert(model, rule, overrides=last, seed=case.seed)
@@ -45,31 +51,25 @@ def build_network(case: Case, rule: str) -> nn.Module:
     return model
 
 
-def random_pictures(case: Case) -> tuple[Tensor, Targets]:
-    """Return the batch that every step of a case sees.
+def compute_activations_again(model: nn.Module) -> None:
+    """Let a network's blocks keep their inputs only, and compute the rest again going back."""
+    if isinstance(model, nn.Sequential):
+        again = partial(checkpoint_sequential, model, _SEGMENTS, use_reentrant=False)
+        model.forward = again  # type: ignore[method-assign]
+        return
+    from torchvision.models.resnet import BasicBlock, Bottleneck
+    from torchvision.models.vision_transformer import EncoderBlock
 
-    Returns:
-        Standardised pictures, ``(batch, 3, pixels, pixels)``, and what they show: a class each or,
-        for a detector, four objects.
-    """
-    drawn = torch.Generator().manual_seed(case.seed)
-    images = torch.randn(case.batch, 3, case.pixels, case.pixels, generator=drawn)
-    classes = CLASSES.get(case.model, 1000)
-    if case.model != "retinanet":
-        return images, Targets(
-            torch.randint(classes, (case.batch,), generator=drawn), torch.empty(0)
-        )
-    labels = torch.randint(classes, (case.batch, _OBJECTS), generator=drawn)
-    corners = torch.rand(case.batch, _OBJECTS, 2, generator=drawn) * case.pixels / 2
-    sides = (torch.rand(case.batch, _OBJECTS, 2, generator=drawn) + 1) * case.pixels / 4
-    return images, Targets(labels, torch.cat([corners, corners + sides], 2))
+    for block in model.modules():
+        if isinstance(block, BasicBlock | Bottleneck | EncoderBlock):
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def mean_loss(model: nn.Module, pixels: int, outputs: Outputs, targets: Targets) -> Tensor:
-    """Return the mean loss of a batch's pictures, in nats.
+    """Return the mean loss of some pictures, in nats.
 
     Args:
-        model: The network, not wrapped; a detector knows its own losses.
+        model: The network, not wrapped: a detector knows its own losses.
         pixels: Height and width of the pictures.
         outputs: What the network returned for them.
         targets: What they show.
@@ -84,7 +84,7 @@ def mean_loss(model: nn.Module, pixels: int, outputs: Outputs, targets: Targets)
 
 
 def _plain(case: Case) -> nn.Module:
-    classes = CLASSES.get(case.model, 1000)
+    classes = classes_of(case)
     if case.model == "convnet":
         return convnet(ConvNet(3, classes, case.depth, case.width))
     if case.model == "alexnet":
@@ -97,9 +97,7 @@ def _plain(case: Case) -> nn.Module:
 
     if case.model == "vit":
         if case.pixels % 16:
-            raise SpecError(
-                f"Expected a multiple of 16 pixels for a ViT-B/16. Received: pixels={case.pixels}"
-            )
+            raise SpecError(f"Expected a multiple of 16 pixels. Received: pixels={case.pixels}")
         vit: nn.Module = models.vit_b_16(image_size=case.pixels, num_classes=classes)
         return vit
     resnet: nn.Module = getattr(models, case.model)(num_classes=classes)
