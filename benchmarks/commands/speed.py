@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -15,11 +14,11 @@ from antiparallel.benchmarks.commands.options import BACKENDS, installed
 from antiparallel.benchmarks.launch import launch
 from antiparallel.benchmarks.processes import ALONE_HERE, find_place
 from antiparallel.benchmarks.speed.case import Case, Model, Precision, Way
-from antiparallel.benchmarks.speed.plan import PEERS, PROCESSES, Job, plan, plan_cases
+from antiparallel.benchmarks.speed.plan import PEERS, PROCESSES, plan, plan_cases
 from antiparallel.benchmarks.speed.record import SpeedRecord, write_record
 from antiparallel.benchmarks.speed.report import write_report
-from antiparallel.benchmarks.speed.run import has_memory, run_job
-from antiparallel.benchmarks.speed.summary import HEADS, cells_of, rows_of
+from antiparallel.benchmarks.speed.run import Watch, has_memory, run_jobs
+from antiparallel.benchmarks.speed.summary import BRIEF, HEADS, cells_of, in_words, rows_of
 from antiparallel.benchmarks.terminal import console, errors, print_written, progress_bars
 from antiparallel.spec import SpecError
 
@@ -129,21 +128,24 @@ def speed(
     console.quiet = errors.quiet = not leads
     records = []
     with progress_bars(by_itself=False) as bars:
-        for job in jobs:
-            record = run_job(job, rounds=rounds, memory=memory, watch=_bar(bars, job))
+        measured = run_jobs(
+            jobs, rounds=rounds, memory=memory, watch=lambda job: _bar(bars, job.path.stem)
+        )
+        for record in measured:
             records.append(record)
             if leads:
                 write_record(record, out)
-    _print_speed(records)
+    for record in records:
+        _print_speed(record)
     if memory and not all(map(has_memory, jobs)):
         console.print("Memory of several processes is not measured.", highlight=False)
     if leads:
         print_written("Report:", write_report(out))
 
 
-def _bar(bars: Progress, job: Job) -> Callable[[str, int, int], None]:
+def _bar(bars: Progress, name: str) -> Watch:
     """Return what shows a case's progress."""
-    task = bars.add_task(job.path.stem, total=None, remark="")
+    task = bars.add_task(name, total=None, remark="")
 
     def watch(what: str, done: int, total: int) -> None:
         bars.update(task, completed=done, total=total, remark=what, refresh=True)
@@ -151,17 +153,19 @@ def _bar(bars: Progress, job: Job) -> Callable[[str, int, int], None]:
     return watch
 
 
-def _print_speed(records: Sequence[SpeedRecord]) -> None:
+def _print_speed(record: SpeedRecord) -> None:
+    """Print a case's table."""
+    rows = rows_of(record)
     table = Table(
-        title="Step time over plain backprop's: median of ratios within rounds, 95 % interval",
+        title=f"{record.framework} {record.case.name}: median of the ratios within "
+        f"{record.rounds} rounds \\[95 % interval]; the control's is "
+        f"{escape(in_words(rows[0].control))}",
         title_justify="left",
     )
-    table.add_column("Case")
     table.add_column("Rule")
-    for head in HEADS:
-        table.add_column(head, justify="right")
-    for record in records:
-        for row in rows_of(record):
-            case = f"{record.framework} {record.case.name}"
-            table.add_row(case, row.name, *map(escape, cells_of(row)))
+    for head in BRIEF:
+        table.add_column(head[0].upper() + head[1:], justify="right")
+    for row in rows:
+        cells = dict(zip(HEADS, cells_of(row), strict=True))
+        table.add_row(row.name, *(escape(cells[head]) for head in BRIEF))
     console.print(table)

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import cast
 
 from antiparallel.benchmarks.speed.contender import Builder
-from antiparallel.benchmarks.stepper import require_backend, requiring
+from antiparallel.benchmarks.stepper import require_backend
 
 BUILDERS = {
     "torch": "antiparallel.benchmarks.speed.pytorch",
@@ -13,16 +13,14 @@ BUILDERS = {
 """A module is imported only when it is asked for."""
 
 
-def find_builder(backend: str, model: str) -> Builder:
+def find_builder(backend: str) -> Builder:
     """Return a backend's builder.
 
     Args:
         backend: A key of ``BUILDERS``.
-        model: The network for which it is needed.
 
     Raises:
-        SpecError: There is no such backend, or it is not installed.
+        SpecError: There is no such backend.
     """
     require_backend(backend)
-    with requiring(backend, model):
-        return cast(Builder, import_module(BUILDERS[backend]))
+    return cast(Builder, import_module(BUILDERS[backend]))

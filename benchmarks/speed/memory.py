@@ -112,8 +112,8 @@ def measure_apart(backend: str, case: Case, rule: str) -> Amount:
 def main() -> None:
     """Measure what standard input asks for."""
     order = Order.model_validate_json(sys.stdin.read())
-    builder = find_builder(order.backend, order.case.model)
-    print("\n" + measure_here(builder, order.case, order.rule).model_dump_json(), end="")
+    amount = measure_here(find_builder(order.backend), order.case, order.rule)
+    print("\n" + amount.model_dump_json(), end="")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
 """Measure a case: memory first, which may not suffice; then time."""
 
 import os
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count, groupby
 
 from antiparallel.benchmarks.record import describe_process
 from antiparallel.benchmarks.speed.builders import find_builder
+from antiparallel.benchmarks.speed.contender import Builder
 from antiparallel.benchmarks.speed.measure import CONTROL, WARM_UP, measure
 from antiparallel.benchmarks.speed.memory import Amount, measure_apart
 from antiparallel.benchmarks.speed.plan import PROCESSES, TOGETHER, Job
 from antiparallel.benchmarks.speed.record import SpeedRecord
+from antiparallel.benchmarks.stepper import requiring
 
 REPETITIONS = 3
 """Processes that measure a contender's memory."""
@@ -22,59 +26,65 @@ def has_memory(job: Job) -> bool:
     return job.case.way not in PROCESSES
 
 
-def run_job(job: Job, *, rounds: int, memory: bool, watch: Watch) -> SpeedRecord:
-    """Measure a case.
+def run_jobs(
+    jobs: Sequence[Job], *, rounds: int, memory: bool, watch: Callable[[Job], Watch]
+) -> Iterator[SpeedRecord]:
+    """Measure cases, one after another.
 
     Args:
-        job: The case.
+        jobs: The cases, backend by backend, whose parts work together in one way.
         rounds: Rounds that count.
         memory: Whether to measure memory too, where that can be done.
-        watch: Told of the progress.
+        watch: Returns what is told of a case's progress.
 
     Raises:
-        SpecError: The backend cannot do that.
+        SpecError: The backend cannot do that, or is not installed.
     """
-    case = job.case
-    builder = find_builder(job.backend, case.model)
+    for backend, of_backend in groupby(jobs, key=lambda job: job.backend):
+        cases = list(of_backend)
+        with requiring(backend, cases[0].case.model):
+            builder = find_builder(backend)
+            # Once for all: a launcher's processes meet a second time only by accident.
+            with builder.joined(cases[0].case):
+                for job in cases:
+                    yield _run(job, builder, rounds, memory, watch(job))
+
+
+def _run(job: Job, builder: Builder, rounds: int, memory: bool, watch: Watch) -> SpeedRecord:
     amounts = _amounts(job, watch) if memory and has_memory(job) else {}
     load = os.getloadavg()[0]
-    done = 0
-
-    def count() -> None:
-        nonlocal done
-        done += 1
-        watch("rounds", done, rounds + WARM_UP)
-
-    with builder.joined(case):
-        contenders = {name: builder.build(case, rule) for name, rule in job.contenders.items()}
-        timings = measure(contenders, rounds=rounds, seed=case.seed, watch=count)
-        load_after = os.getloadavg()[0]
-        described = {
-            key: value
-            for contender in contenders.values()
-            for key, value in contender.describe().items()
-        }
-        del contenders
-        collectives = (
-            {
-                name: builder.collectives(case, rule)
-                for name, rule in job.contenders.items()
-                if name != CONTROL
-            }
-            if case.way in TOGETHER
-            else {}
-        )
+    contenders = {name: builder.build(job.case, rule) for name, rule in job.contenders.items()}
+    done = count(1)
+    timings = measure(
+        contenders,
+        rounds=rounds,
+        seed=job.case.seed,
+        watch=lambda: watch("rounds", next(done), rounds + WARM_UP),
+    )
+    load_after = os.getloadavg()[0]
+    described = [contender.describe() for contender in contenders.values()]
+    del contenders
     return SpeedRecord(
-        case=case,
+        case=job.case,
         backend=job.backend,
         engine=job.engine,
-        origin=describe_process(described),
+        origin=describe_process(dict(ChainMap(*described))),
         load=(load, load_after),
         rounds=rounds,
         timings=timings,
         memory=amounts,
-        collectives=collectives,
+        collectives=_collectives(job, builder),
     )
+
+
+def _collectives(job: Job, builder: Builder) -> dict[str, dict[str, int]]:
+    if job.case.way not in TOGETHER:
+        return {}
+    return {
+        name: builder.collectives(job.case, rule)
+        for name, rule in job.contenders.items()
+        if name != CONTROL
+    }
 
 
 def _amounts(job: Job, watch: Watch) -> dict[str, tuple[Amount, ...]]:

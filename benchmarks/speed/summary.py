@@ -97,6 +97,9 @@ HEADS = (
 )
 """What the cells of a row are."""
 
+BRIEF = ("step / plain", "memory / plain", "pictures / s")
+"""Those that a terminal has room for beside each other."""
+
 
 def _three_digits(value: float) -> str:
     return np.format_float_positional(value, 3, fractional=False, trim="-")
