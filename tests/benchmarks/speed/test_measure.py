@@ -84,9 +84,7 @@ def test_few_rounds_have_no_interval_and_no_nan():
 
 
 def test_the_parts_of_a_step_add_up_to_it():
-    timings = Timings(
-        step={"ss": (10.0, 11, 12)}, gradients={"ss": (8.0,)}, forward={"ss": (3.0,)}
-    )
+    timings = Timings(step={"ss": (10.0, 11, 12)}, gradients={"ss": (8.0,)}, forward={"ss": (3.0,)})
     assert Split.of(timings, "ss") == (3, 5, 3)
 
 
