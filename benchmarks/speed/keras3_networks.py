@@ -1,0 +1,123 @@
+"""The networks and batches whose steps are timed, on Keras."""
+
+import random
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+import antiparallel.keras as ap
+from antiparallel.benchmarks.models.keras3 import alexnet, convnet, resnet18
+from antiparallel.benchmarks.models.networks import AlexNet, ConvNet
+from antiparallel.benchmarks.speed.case import Case
+from antiparallel.benchmarks.speed.contender import PLAIN
+from antiparallel.spec import SpecError, as_rule
+
+CHANNELS = 3
+CLASSES = {"convnet": 10, "retinanet": 80}
+OTHER_CLASSES = 1000
+
+OBJECTS = 8
+"""In each of a detector's pictures."""
+
+ANCHOR_SIZE, SUBNET_SCALE = 4.0, 0.01
+"""Of the COCO recipes; without that lambda the losses of the first updates are infinite."""
+
+LAST_LAYERS = ("box_head/box_head_prediction", "classification_head/class_head_prediction")
+
+RESNET50: dict[str, Any] = {
+    "input_conv_filters": [64],
+    "input_conv_kernel_sizes": [7],
+    "stackwise_num_filters": [64, 128, 256, 512],
+    "stackwise_num_blocks": [3, 4, 6, 3],
+    "stackwise_num_strides": [1, 2, 2, 2],
+    "block_type": "bottleneck_block",
+    "use_pre_activation": False,
+}
+"""The arguments with which ``keras_hub.models.ResNetBackbone`` is ``resnet_50_imagenet``."""
+
+VIT_B16: dict[str, Any] = {
+    "patch_size": 16,
+    "num_layers": 12,
+    "num_heads": 12,
+    "hidden_dim": 768,
+    "mlp_dim": 3072,
+}
+"""The arguments with which ``keras_hub.models.ViTBackbone`` is ``vit_base_patch16_224``."""
+
+Arrays = NDArray[Any] | dict[str, NDArray[Any]]
+
+
+def network(case: Case, rule: str) -> keras.Model:
+    """Build a case's network with the weights of its seed, which are the same under every rule.
+
+    Args:
+        case: What it is.
+        rule: ``"plain"`` for the library's own layers, or a rule's name.
+
+    Raises:
+        SpecError: The rule is unknown, or the network cannot see such pictures.
+    """
+    if rule != PLAIN:
+        as_rule(rule)
+    random.seed(case.seed)  # by which Keras draws what the specification does not
+    model = _build(case)
+    if rule != PLAIN:
+        last = dict.fromkeys(LAST_LAYERS, "bp") if case.model == "retinanet" else {}
+        ap.convert(model, rule=rule, overrides=last, seed=case.seed)
+    ap.initialize(model, seed=case.seed)
+    if case.model == "retinanet":
+        from antiparallel.benchmarks.models.keras3_retinanet import start_subnets
+
+        start_subnets(model, SUBNET_SCALE, case.seed)
+    return model
+
+
+def pictures(case: Case) -> tuple[NDArray[np.float32], Arrays]:
+    """Return a case's batch: random pixels ``(batch, pixels, pixels, 3)``, and what they show.
+
+    That are classes ``(batch,)``, or for a detector classes and boxes of some objects in each.
+    """
+    numbers = np.random.default_rng(case.seed)
+    shape = (case.batch, case.pixels, case.pixels, CHANNELS)
+    pixels = numbers.standard_normal(shape, np.float32)
+    classes = CLASSES.get(case.model, OTHER_CLASSES)
+    if case.model != "retinanet":
+        return pixels, numbers.integers(classes, size=case.batch)
+    corners = numbers.uniform(0, case.pixels, (case.batch, OBJECTS, 2, 2))
+    boxes = np.concatenate([corners.min(2), corners.max(2)], 2).astype(np.float32)
+    return pixels, {"labels": numbers.integers(classes, size=(case.batch, OBJECTS)), "boxes": boxes}
+
+
+def _build(case: Case) -> keras.Model:
+    classes = CLASSES.get(case.model, OTHER_CLASSES)
+    if case.model == "convnet":
+        return convnet(ConvNet(CHANNELS, classes, case.depth, case.width))
+    if case.model == "alexnet":
+        return alexnet(AlexNet(CHANNELS, classes), case.pixels)
+    if case.model == "retinanet":
+        from antiparallel.benchmarks.models.keras3_retinanet import build_retinanet
+
+        return build_retinanet(case.pixels, classes, ANCHOR_SIZE, frozen=False)
+    if case.model == "resnet18":
+        return resnet18(case.pixels, classes)
+    return _resnet50(case, classes) if case.model == "resnet50" else _vit(case, classes)
+
+
+def _resnet50(case: Case, classes: int) -> keras.Model:
+    from keras_hub.models import ResNetBackbone, ResNetImageClassifier
+
+    backbone = ResNetBackbone(image_shape=(case.pixels, case.pixels, CHANNELS), **RESNET50)
+    model: keras.Model = ResNetImageClassifier(backbone=backbone, num_classes=classes)
+    return model
+
+
+def _vit(case: Case, classes: int) -> keras.Model:
+    from keras_hub.models import ViTBackbone, ViTImageClassifier
+
+    if case.pixels % VIT_B16["patch_size"]:
+        raise SpecError(f"Expected a multiple of 16 pixels. Received: pixels={case.pixels}")
+    backbone = ViTBackbone(image_shape=(case.pixels, case.pixels, CHANNELS), **VIT_B16)
+    model: keras.Model = ViTImageClassifier(backbone=backbone, num_classes=classes)
+    return model
