@@ -1,6 +1,7 @@
 """The networks and batches whose steps are timed, on Keras."""
 
 import random
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
@@ -24,7 +25,8 @@ OBJECTS = 8
 ANCHOR_SIZE, SUBNET_SCALE = 4.0, 0.01
 """Of the COCO recipes; without that lambda the losses of the first updates are infinite."""
 
-LAST_LAYERS = ("box_head/box_head_prediction", "classification_head/class_head_prediction")
+LAST_LAYERS = "*_head/logits_layer"
+"""Of both subnets, which learn by backprop there as well."""
 
 RESNET50: dict[str, Any] = {
     "input_conv_filters": [64],
@@ -62,9 +64,10 @@ def network(case: Case, rule: str) -> keras.Model:
     if rule != PLAIN:
         as_rule(rule)
     random.seed(case.seed)  # by which Keras draws what the specification does not
-    model = _build(case)
+    with _recomputing(case):
+        model = _build(case)
     if rule != PLAIN:
-        last = dict.fromkeys(LAST_LAYERS, "bp") if case.model == "retinanet" else {}
+        last = {LAST_LAYERS: "bp"} if case.model == "retinanet" else {}
         ap.convert(model, rule=rule, overrides=last, seed=case.seed)
     ap.initialize(model, seed=case.seed)
     if case.model == "retinanet":
@@ -88,6 +91,26 @@ def pictures(case: Case) -> tuple[NDArray[np.float32], Arrays]:
     corners = numbers.uniform(0, case.pixels, (case.batch, OBJECTS, 2, 2))
     boxes = np.concatenate([corners.min(2), corners.max(2)], 2).astype(np.float32)
     return pixels, {"labels": numbers.integers(classes, size=(case.batch, OBJECTS)), "boxes": boxes}
+
+
+def _recomputing(case: Case) -> AbstractContextManager[Any]:
+    """Return the context in which layers are made whose activations are computed again.
+
+    Raises:
+        SpecError: The network has no layers of which Keras could do so.
+    """
+    if case.way != "checkpointed":
+        return nullcontext()
+    if case.model != "vit":
+        raise SpecError(
+            "Expected model=vit with checkpointing: Keras computes again what a layer keeps, so "
+            "only layers made of layers save any; and it keeps no running averages of batches "
+            "there: on JAX they leak out of the trace, on torch they are updated twice. "
+            f"Received: model={case.model}"
+        )
+    blocks = [f"transformer_block_{number + 1}" for number in range(VIT_B16["num_layers"])]
+    scope: AbstractContextManager[Any] = keras.RematScope("list_of_layers", layer_names=blocks)
+    return scope
 
 
 def _build(case: Case) -> keras.Model:

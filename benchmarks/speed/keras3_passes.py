@@ -30,6 +30,17 @@ def passes_of(model: keras.Model) -> Passes:
     return {"tensorflow": _on_tensorflow, "jax": _on_jax, "torch": _on_torch}[ENGINE](model)
 
 
+def state_of(model: keras.Model) -> list[list[Any]]:
+    """Return the values that JAX's training step takes and returns, in its order."""
+    kept = (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.optimizer.variables,
+        model.metrics_variables,
+    )
+    return [[variable.value for variable in variables] for variables in kept]
+
+
 def _loss(model: keras.Model, x: Any, y: Any) -> Any:
     return model.compute_loss(x=x, y=y, y_pred=model(x, training=True), training=True)
 
@@ -55,35 +66,26 @@ def _on_jax(model: keras.Model) -> Passes:
 
     # The function that Keras differentiates in its own step, with the arguments of that.
     def loss(*state: Any) -> Any:
-        *variables, optimizer, x, y = state
+        trained, others, optimizer, metrics, x, y = state
         found, (_, _, running, _) = model.compute_loss_and_updates(
-            *variables, x, y, None, training=True, optimizer_variables=optimizer
+            trained, others, metrics, x, y, None, training=True, optimizer_variables=optimizer
         )
         return found, running
 
     forward_part = jax.jit(loss)
     gradients_part = jax.jit(jax.value_and_grad(loss, has_aux=True))
 
-    def state() -> list[Any]:
-        kept = (
-            model.trainable_variables,
-            model.non_trainable_variables,
-            model.metrics_variables,
-            model.optimizer.variables,
-        )
-        return [[variable.value for variable in variables] for variables in kept]
-
     def forward(x: Any, y: Any) -> Any:
-        found, _ = jax.block_until_ready(forward_part(*state(), x, y))
+        found, _ = jax.block_until_ready(forward_part(*state_of(model), x, y))
         return found
 
     def gradients(x: Any, y: Any) -> tuple[Any, list[Any]]:
-        (found, _), sent = jax.block_until_ready(gradients_part(*state(), x, y))
+        (found, _), sent = jax.block_until_ready(gradients_part(*state_of(model), x, y))
         return found, sent
 
     def step(x: Any, y: Any) -> None:
         model.train_on_batch(x, y)
-        jax.block_until_ready(state())
+        jax.block_until_ready(state_of(model))
 
     return Passes(forward, gradients, step)
 

@@ -87,8 +87,19 @@ def predict(model: keras.Model, pixels: NDArray[Any]) -> Any:
         from antiparallel.benchmarks.steppers.keras3_processes import predict_alone
 
         return predict_alone(model, pixels)
-    outputs = model.predict_on_batch(_spread(pixels, distribution))
+    outputs = model.predict_on_batch(spread(pixels))
     return keras.tree.map_structure(lambda output: output[: len(pixels)], outputs)
+
+
+def spread(batch: NDArray[Any]) -> Any:
+    """Return a batch laid out over the devices, if there are several, zeros added for evenness."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return batch
+    missing = -len(batch) % distribution.device_mesh.devices.size
+    even = np.concatenate([batch, np.zeros_like(batch, shape=(missing, *batch.shape[1:]))])
+    layout = distribution.get_data_layout(even.shape)
+    return keras.distribution.distribute_tensor(even, layout)
 
 
 def describe_engine() -> dict[str, str]:
@@ -155,16 +166,6 @@ def _engine_version() -> str:
         return version(distribution)
     except ModuleNotFoundError:
         return version(ENGINE)
-
-
-def _spread(batch: NDArray[Any], distribution: keras.distribution.DataParallel | None) -> Any:
-    """Return a batch laid out over the devices, zeros added to make it even."""
-    if distribution is None:
-        return batch
-    missing = -len(batch) % distribution.device_mesh.devices.size
-    even = np.concatenate([batch, np.zeros_like(batch, shape=(missing, *batch.shape[1:]))])
-    layout = distribution.get_data_layout(even.shape)
-    return keras.distribution.distribute_tensor(even, layout)
 
 
 def _spreading_over(devices: list[str]) -> AbstractContextManager[None]:
