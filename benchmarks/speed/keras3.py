@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from antiparallel.benchmarks.speed.case import Case
 from antiparallel.benchmarks.speed.keras3_collectives import collective_operations
-from antiparallel.benchmarks.speed.keras3_networks import network, pictures
+from antiparallel.benchmarks.speed.keras3_networks import network
 from antiparallel.benchmarks.speed.keras3_passes import passes_of
+from antiparallel.benchmarks.speed.pictures import random_pictures
 from antiparallel.benchmarks.steppers.keras3_devices import (
     ENGINE,
     computing_in,
@@ -38,7 +39,12 @@ class KerasContender:
             of several make an update.
         device: Where it is, in the words of ``keras.device``.
         threads: CPU threads that the engine uses.
+
+    Attributes:
+        loss: The mean loss that was computed last, in nats.
     """
+
+    loss: float
 
     def __init__(
         self, model: keras.Model, batches: list[tuple[Any, Any]], device: str, threads: str
@@ -55,7 +61,7 @@ class KerasContender:
 
     def gradients(self) -> None:
         """Compute the loss and all gradients; see ``Contender``."""
-        self._run(self.passes.gradients)
+        self._run(lambda x, y: self.passes.gradients(x, y)[0])
 
     def step(self) -> None:
         """Make one update, by Keras's own step; see ``Contender``."""
@@ -71,8 +77,8 @@ class KerasContender:
 
     def _run(self, part: Callable[[Any, Any], Any]) -> None:
         with keras.device(self._device):
-            for pictures, shown in self.batches:
-                part(pictures, shown)
+            losses = [float(part(pictures, shown)) for pictures, shown in self.batches]
+        self.loss = sum(losses) / len(losses)
 
 
 @contextmanager
@@ -125,7 +131,7 @@ def build(case: Case, rule: str) -> KerasContender:
             jit_compile=case.compiled or ENGINE == "jax",  # which has nothing else
             **({} if case.model == "retinanet" else loss),
         )
-        batches = [_tensors(pictures(case), part, small) for part in range(small)]
+        batches = _batches(case, small)
     return KerasContender(model, batches, device, threads)
 
 
@@ -153,11 +159,15 @@ def _require_way(case: Case) -> None:
         )
 
 
-def _tensors(batch: tuple[Any, Any], part: int, parts: int) -> tuple[Any, Any]:
-    """Return one of the even parts of a batch, on the device or over all of them."""
+def _batches(case: Case, parts: int) -> list[tuple[Any, Any]]:
+    """Return the even parts of a case's batch, on the device or each over all devices."""
+    images, labels, boxes = random_pictures(case)
+    shown = {"labels": labels, "boxes": boxes} if case.model == "retinanet" else labels
 
-    def tensor(array: NDArray[Any]) -> Any:
+    def tensor(array: NDArray[Any], part: int) -> Any:
         return keras.ops.convert_to_tensor(spread(np.split(array, parts)[part]))
 
-    pictures, shown = keras.tree.map_structure(tensor, batch)
-    return pictures, shown
+    return [
+        keras.tree.map_structure(lambda array, part=part: tensor(array, part), (images, shown))
+        for part in range(parts)
+    ]

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from math import prod
 from typing import Any
 
 import keras
@@ -9,14 +10,16 @@ import keras
 from antiparallel.benchmarks.speed.keras3_passes import state_of
 
 _OPERATION = re.compile(
-    r" (all-reduce|all-gather|all-to-all|reduce-scatter|collective-broadcast|collective-permute)"
-    r"(?:-start)?\("
+    r"= (?P<tensors>.*?) (?P<name>all-reduce|all-gather|all-to-all|reduce-scatter|"
+    r"collective-broadcast|collective-permute)(-start)?\("
 )
-"""In XLA's text; some devices begin an operation and await its end later."""
+"""In XLA's text, after what it returns; some devices begin one, and await its end later."""
+
+_TENSOR = re.compile(r"[a-z]+(?P<bits>\d+)\w*\[(?P<shape>[\d,]*)\]")
 
 
 def collective_operations(model: keras.Model, x: Any, y: Any) -> dict[str, int]:
-    """Return how many collective operations are in the compiled training step, by their names.
+    """Return how many collective operations of each name a step takes, and their ``"bytes"``.
 
     Args:
         model: A model compiled on JAX, whose variables lie where the step will find them.
@@ -31,4 +34,10 @@ def collective_operations(model: keras.Model, x: Any, y: Any) -> dict[str, int]:
         return model.train_function(state, iter([batch]))
 
     program = jax.jit(step).lower(state_of(model), (x, y, None)).compile().as_text()
-    return dict(Counter(_OPERATION.findall(program)))
+    found = list(_OPERATION.finditer(program))
+    tensors = [tensor for one in found for tensor in _TENSOR.finditer(one["tensors"])]
+    return {**Counter(one["name"] for one in found), "bytes": sum(map(_bytes, tensors))}
+
+
+def _bytes(tensor: re.Match[str]) -> int:
+    return int(tensor["bits"]) // 8 * prod(int(size) for size in tensor["shape"].split(",") if size)

@@ -5,28 +5,20 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 import antiparallel.keras as ap
 from antiparallel.benchmarks.models.keras3 import alexnet, convnet, resnet18
 from antiparallel.benchmarks.models.networks import AlexNet, ConvNet
 from antiparallel.benchmarks.speed.case import Case
 from antiparallel.benchmarks.speed.contender import PLAIN
+from antiparallel.benchmarks.speed.pictures import classes_of
 from antiparallel.spec import SpecError, as_rule
 
-CHANNELS = 3
-CLASSES = {"convnet": 10, "retinanet": 80}
-OTHER_CLASSES = 1000
-
-OBJECTS = 8
-"""In each of a detector's pictures."""
-
-ANCHOR_SIZE, SUBNET_SCALE = 4.0, 0.01
-"""Of the COCO recipes; without that lambda the losses of the first updates are infinite."""
+# Of the COCO recipes; by the paper's lambda, a detector's logits begin at tens of nats.
+_ANCHOR_SIZE, _SUBNET_SCALE = 4.0, 0.01
 
 LAST_LAYERS = "*_head/logits_layer"
-"""Of both subnets, which learn by backprop there as well."""
+"""Those of a detector's subnets, which learn by backprop as in the COCO recipes."""
 
 RESNET50: dict[str, Any] = {
     "input_conv_filters": [64],
@@ -47,8 +39,6 @@ VIT_B16: dict[str, Any] = {
     "mlp_dim": 3072,
 }
 """The arguments with which ``keras_hub.models.ViTBackbone`` is ``vit_base_patch16_224``."""
-
-Arrays = NDArray[Any] | dict[str, NDArray[Any]]
 
 
 def network(case: Case, rule: str) -> keras.Model:
@@ -73,24 +63,8 @@ def network(case: Case, rule: str) -> keras.Model:
     if case.model == "retinanet":
         from antiparallel.benchmarks.models.keras3_retinanet import start_subnets
 
-        start_subnets(model, SUBNET_SCALE, case.seed)
+        start_subnets(model, _SUBNET_SCALE, case.seed)
     return model
-
-
-def pictures(case: Case) -> tuple[NDArray[np.float32], Arrays]:
-    """Return a case's batch: random pixels ``(batch, pixels, pixels, 3)``, and what they show.
-
-    That are classes ``(batch,)``, or for a detector classes and boxes of some objects in each.
-    """
-    numbers = np.random.default_rng(case.seed)
-    shape = (case.batch, case.pixels, case.pixels, CHANNELS)
-    pixels = numbers.standard_normal(shape, np.float32)
-    classes = CLASSES.get(case.model, OTHER_CLASSES)
-    if case.model != "retinanet":
-        return pixels, numbers.integers(classes, size=case.batch)
-    corners = numbers.uniform(0, case.pixels, (case.batch, OBJECTS, 2, 2))
-    boxes = np.concatenate([corners.min(2), corners.max(2)], 2).astype(np.float32)
-    return pixels, {"labels": numbers.integers(classes, size=(case.batch, OBJECTS)), "boxes": boxes}
 
 
 def _recomputing(case: Case) -> AbstractContextManager[Any]:
@@ -114,15 +88,15 @@ def _recomputing(case: Case) -> AbstractContextManager[Any]:
 
 
 def _build(case: Case) -> keras.Model:
-    classes = CLASSES.get(case.model, OTHER_CLASSES)
+    classes = classes_of(case)
     if case.model == "convnet":
-        return convnet(ConvNet(CHANNELS, classes, case.depth, case.width))
+        return convnet(ConvNet(3, classes, case.depth, case.width))
     if case.model == "alexnet":
-        return alexnet(AlexNet(CHANNELS, classes), case.pixels)
+        return alexnet(AlexNet(3, classes), case.pixels)
     if case.model == "retinanet":
         from antiparallel.benchmarks.models.keras3_retinanet import build_retinanet
 
-        return build_retinanet(case.pixels, classes, ANCHOR_SIZE, frozen=False)
+        return build_retinanet(case.pixels, classes, _ANCHOR_SIZE, frozen=False)
     if case.model == "resnet18":
         return resnet18(case.pixels, classes)
     return _resnet50(case, classes) if case.model == "resnet50" else _vit(case, classes)
@@ -131,7 +105,7 @@ def _build(case: Case) -> keras.Model:
 def _resnet50(case: Case, classes: int) -> keras.Model:
     from keras_hub.models import ResNetBackbone, ResNetImageClassifier
 
-    backbone = ResNetBackbone(image_shape=(case.pixels, case.pixels, CHANNELS), **RESNET50)
+    backbone = ResNetBackbone(image_shape=(case.pixels, case.pixels, 3), **RESNET50)
     model: keras.Model = ResNetImageClassifier(backbone=backbone, num_classes=classes)
     return model
 
@@ -141,6 +115,6 @@ def _vit(case: Case, classes: int) -> keras.Model:
 
     if case.pixels % VIT_B16["patch_size"]:
         raise SpecError(f"Expected a multiple of 16 pixels. Received: pixels={case.pixels}")
-    backbone = ViTBackbone(image_shape=(case.pixels, case.pixels, CHANNELS), **VIT_B16)
+    backbone = ViTBackbone(image_shape=(case.pixels, case.pixels, 3), **VIT_B16)
     model: keras.Model = ViTImageClassifier(backbone=backbone, num_classes=classes)
     return model

@@ -17,12 +17,12 @@ class Passes(NamedTuple):
     Args:
         forward: Returns the loss of pictures and what they show, as in training.
         gradients: Returns the loss, and the gradients of all trainable variables.
-        step: Updates the model, by Keras's own step.
+        step: Updates the model, by Keras's own step, and returns the loss.
     """
 
     forward: Callable[[Any, Any], Any]
     gradients: Callable[[Any, Any], tuple[Any, list[Any]]]
-    step: Callable[[Any, Any], None]
+    step: Callable[[Any, Any], Any]
 
 
 def passes_of(model: keras.Model) -> Passes:
@@ -45,6 +45,10 @@ def _loss(model: keras.Model, x: Any, y: Any) -> Any:
     return model.compute_loss(x=x, y=y, y_pred=model(x, training=True), training=True)
 
 
+def _step(model: keras.Model, x: Any, y: Any) -> Any:
+    return model.train_on_batch(x, y, return_dict=True)["loss"]
+
+
 def _on_tensorflow(model: keras.Model) -> Passes:
     import tensorflow as tf
 
@@ -57,7 +61,7 @@ def _on_tensorflow(model: keras.Model) -> Passes:
             loss = _loss(model, x, y)
         return loss, tape.gradient(loss, model.trainable_weights)
 
-    step = _waiting(model.train_on_batch, tf.test.experimental.sync_devices)
+    step = _waiting(partial(_step, model), tf.test.experimental.sync_devices)
     return Passes(compiled(partial(_loss, model)), compiled(gradients), step)
 
 
@@ -83,9 +87,10 @@ def _on_jax(model: keras.Model) -> Passes:
         (found, _), sent = jax.block_until_ready(gradients_part(*state_of(model), x, y))
         return found, sent
 
-    def step(x: Any, y: Any) -> None:
-        model.train_on_batch(x, y)
+    def step(x: Any, y: Any) -> Any:
+        loss = _step(model, x, y)
         jax.block_until_ready(state_of(model))
+        return loss
 
     return Passes(forward, gradients, step)
 
@@ -106,7 +111,7 @@ def _on_torch(model: keras.Model) -> Passes:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
 
-    step = _waiting(model.train_on_batch, finish)
+    step = _waiting(partial(_step, model), finish)
     return Passes(compiled(partial(_loss, model)), compiled(gradients), step)
 
 
