@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -80,8 +81,8 @@ class Position(_Frozen):
     predictions: tuple[int, ...] = ()
 
 
-class Session(_Frozen):
-    """One process that worked on the run.
+class Origin(_Frozen):
+    """The process that numbers come from.
 
     Args:
         started: When, in ISO 8601.
@@ -89,7 +90,6 @@ class Session(_Frozen):
         host: The machine's description: no name, but processor, cores and system.
         versions: Of everything that matters to the numbers.
         commit: The git commit of the source tree it ran from, if any.
-        from_update: The update from which it went on.
     """
 
     started: str
@@ -97,6 +97,15 @@ class Session(_Frozen):
     host: str
     versions: dict[str, str]
     commit: str | None
+
+
+class Session(Origin):
+    """One process that worked on the run.
+
+    Args:
+        from_update: The update from which it went on.
+    """
+
     from_update: int
 
 
@@ -217,27 +226,35 @@ def framework(backend: str, engine: str | None) -> str:
     return f"{backend}-{engine}" if engine else backend
 
 
-def describe_session(stepper: dict[str, str], from_update: int) -> Session:
-    """Return the description of this process.
+def describe_session(stepper: Mapping[str, str], from_update: int) -> Session:
+    """Return the description of this process, which works on a run.
 
     Args:
         stepper: What the stepper says of itself.
         from_update: The update from which it goes on.
+    """
+    return Session(**describe_process(stepper).model_dump(), from_update=from_update)
+
+
+def describe_process(backend: Mapping[str, str]) -> Origin:
+    """Return the description of this process.
+
+    Args:
+        backend: What the backend says of itself.
     """
     versions = {
         "antiparallel": importlib.metadata.version("antiparallel"),
         "spec": SPEC_VERSION,
         "python": platform.python_version(),
         "numpy": importlib.metadata.version("numpy"),
-        **stepper,
+        **backend,
     }
-    return Session(
+    return Origin(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command_line(),
         host=describe_machine(),
         versions=versions,
         commit=_commit(),
-        from_update=from_update,
     )
 
 

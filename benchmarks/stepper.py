@@ -112,8 +112,12 @@ def combined(
 
 def process_memory() -> int:
     """Return the most memory that this process has had so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    try:  # since Linux lets a process inherit ru_maxrss from whoever started it
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    except (OSError, IndexError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
 
 
 class _Place(NamedTuple):
@@ -172,7 +176,7 @@ def build_stepper(
     Raises:
         SpecError: There is no such backend, or it is not installed.
     """
-    with _requiring(backend, recipe):
+    with requiring(backend, recipe.model):
         stepper: Stepper = _module(backend).build(recipe, seed, dataset, processes)
     return stepper
 
@@ -202,7 +206,7 @@ def join(
         if sharded:
             raise SpecError("Expected several devices to spread parameters over. Received: one")
         return nullcontext(ALONE)
-    with _requiring(backend, recipe):
+    with requiring(backend, recipe.model):
         joined: AbstractContextManager[Processes] = _module(backend).joined(
             place, recipe, devices, sharded
         )
@@ -215,8 +219,13 @@ def _module(backend: str) -> ModuleType:
 
 
 @contextmanager
-def _requiring(backend: str, recipe: Recipe) -> Iterator[None]:
-    """Turn a library that is not there into a refusal that says how to install it."""
+def requiring(backend: str, model: str) -> Iterator[None]:
+    """Turn a library that is not there into a refusal that says how to install it.
+
+    Args:
+        backend: A key of ``STEPPERS``.
+        model: The network for which it is needed.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
@@ -227,5 +236,5 @@ def _requiring(backend: str, recipe: Recipe) -> Iterator[None]:
         package = _MODEL_LIBRARIES.get(missing, f"'antiparallel[{extra},benchmarks]'")
         raise SpecError(
             f"Expected {missing} to be installed: pip install {package}. "
-            f"Received: backend={backend!r}, model={recipe.model!r}"
+            f"Received: backend={backend!r}, model={model!r}"
         ) from error

@@ -366,8 +366,12 @@ def pictures_bar(bars: Progress, name: str, signals: Signals | None = None) -> W
 
 
 @contextmanager
-def progress_bars() -> Iterator[Progress]:
-    """Show progress bars; on something that is no terminal, only lines that are printed."""
+def progress_bars(*, by_itself: bool = True) -> Iterator[Progress]:
+    """Show progress bars; on something that is no terminal, only lines that are printed.
+
+    Args:
+        by_itself: Whether a thread keeps them fresh, which takes time from what is measured.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -377,5 +381,7 @@ def progress_bars() -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[remark]}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(
+        *columns, console=console, disable=not console.is_terminal, auto_refresh=by_itself
+    ) as progress:
         yield progress

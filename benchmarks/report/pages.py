@@ -1,14 +1,12 @@
 """A report on disk: one self-contained HTML page, Markdown, JSON, and figures."""
 
 import base64
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
@@ -20,7 +18,7 @@ from antiparallel.benchmarks.report.departures import OURS, Departure, departure
 from antiparallel.benchmarks.report.figures import caption, draw_comparison, draw_figures
 from antiparallel.benchmarks.report.gap import CRITERION as GAP_CRITERION
 from antiparallel.benchmarks.report.gap import judge_gap
-from antiparallel.benchmarks.report.looks import STYLE
+from antiparallel.benchmarks.report.looks import image
 from antiparallel.benchmarks.report.measures import NOTES, Measure
 from antiparallel.benchmarks.report.published import (
     METRICS,
@@ -118,8 +116,8 @@ def write_report(report: Report, out: Path) -> list[Path]:
 
     def picture(figure: Figure, experiment: Experiment, slug: str, name: str) -> dict[str, str]:
         path = out / f"{slug}-{name}.png"
-        images[path] = _image(figure, "png")
-        images[path.with_suffix(".svg")] = _image(figure, "svg")
+        images[path] = image(figure, "png")
+        images[path.with_suffix(".svg")] = image(figure, "svg")
         data = base64.b64encode(images[path]).decode()
         return {"file": path.name, "data": data, "caption": caption(experiment.task, name)}
 
@@ -271,15 +269,6 @@ def _render(template: str, shown: dict[str, Any]) -> str:
     return environment.get_template(template).render(
         **shown, spread=SPREAD.replace("+-", "±"), agreement=AGREEMENT
     )
-
-
-def _image(figure: Figure, form: str) -> bytes:
-    """Return a figure's file, the same bytes for the same figure: no date, no version."""
-    buffer = io.BytesIO()
-    metadata = {"Software": None} if form == "png" else {"Date": None, "Creator": None}
-    with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format=form, dpi=150, metadata=metadata)
-    return buffer.getvalue()
 
 
 def _slug(experiment: Experiment) -> str:

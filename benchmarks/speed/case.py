@@ -47,3 +47,20 @@ class Case(BaseModel):
     seed: int = Field(default=0, ge=0)
     width: int = Field(default=32, ge=1)
     depth: int = Field(default=8, ge=1)
+
+    @property
+    def name(self) -> str:
+        """The case in a word, as in files' names: all that differs from the defaults."""
+        size = f"-w{self.width}-d{self.depth}" if self.model == "convnet" else ""
+        usual = Case()
+        remarks = {
+            "compiled": self.compiled,
+            self.precision: self.precision != usual.precision,
+            "channels-last": self.channels_last,
+            f"{self.way}{self.parts}": self.way != usual.way,
+            f"threads{self.threads}": self.threads != usual.threads,
+            self.device.replace(":", ""): self.device != usual.device,
+            f"seed{self.seed}": self.seed != usual.seed,
+        }
+        noted = "".join(f"-{remark}" for remark, differs in remarks.items() if differs)
+        return f"{self.model}{size}-{self.batch}x{self.pixels}{noted}"

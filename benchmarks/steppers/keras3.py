@@ -1,9 +1,7 @@
 """The stepper on Keras, on whichever engine KERAS_BACKEND names."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from importlib.metadata import version
 from math import isfinite
 from typing import Any
 
@@ -25,14 +23,17 @@ from antiparallel.benchmarks.stepper import (
     State,
     Trained,
     combined,
-    process_memory,
 )
 from antiparallel.benchmarks.steppers.keras3_devices import (
     ENGINE,
     KerasDevices,
+    computing_in,
+    describe_engine,
     joined,
+    on,
     predict,
     set_threads,
+    used_memory,
 )
 from antiparallel.benchmarks.tasks.keras3 import Task, task_of
 from antiparallel.keras.attachment import FeedbackState
@@ -144,9 +145,7 @@ class KerasStepper:
     def describe(self) -> dict[str, str]:
         """Return versions, engine, device and threads; see ``Stepper``."""
         return {
-            "keras": keras.__version__,
-            "engine": ENGINE,
-            ENGINE: _engine_version(),
+            **describe_engine(),
             "device": self._device,
             "threads": self._threads,
             **self._processes.describe(),
@@ -154,8 +153,7 @@ class KerasStepper:
 
     def memory(self) -> int:
         """Return the most memory used so far; see ``Stepper``."""
-        on_gpu = self._device.lower().startswith(("gpu", "cuda"))
-        return _device_memory(self._device) if on_gpu else process_memory()
+        return used_memory(self._device)
 
     def _standardised(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return (images.astype(np.float32) - self._mean) / self._deviation
@@ -191,8 +189,8 @@ def build(
     device = processes.device if isinstance(processes, KerasDevices) else recipe.device
     correspondence = correspondence_of(recipe.model)
     names = {} if correspondence is None else correspondence.layer_names()
-    with _on(device):
-        with _computing_in(recipe.precision):
+    with on(device):
+        with computing_in(recipe.precision):
             model = build_model(recipe, len(dataset.mean), dataset.classes)
         overrides = _renamed(recipe.overrides, names)
         ap.convert(model, rule=recipe.rule, overrides=overrides, scale=recipe.scale, seed=seed)
@@ -217,56 +215,6 @@ def _renamed(overrides: Mapping[str, str], names: Mapping[str, str]) -> dict[str
         found = [ours for ours, recorded in names.items() if fnmatchcase(recorded, pattern)]
         renamed |= {f"*{ours}": rule for ours in found} or {pattern: rule}
     return renamed
-
-
-@contextmanager
-def _computing_in(precision: str) -> Iterator[None]:
-    """Give the layers built meanwhile a policy, if it is not the usual one."""
-    before = keras.config.dtype_policy()
-    if precision != "float32":
-        keras.config.set_dtype_policy(f"mixed_{precision}")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def _on(device: str) -> Any:
-    try:
-        scope = keras.device(device)
-        with scope:
-            keras.ops.zeros(())
-        return keras.device(device)
-    except Exception as error:  # each engine has its own
-        reason = str(error).splitlines()[0]
-        raise SpecError(
-            f"Expected a device that {ENGINE} can use ({reason}). Received: device={device!r}"
-        ) from error
-
-
-def _device_memory(device: str) -> int:
-    """Return the most memory that the engine has had on a device."""
-    if ENGINE == "torch":
-        import torch
-
-        return torch.cuda.max_memory_allocated(device.replace("gpu", "cuda"))
-    number = int(device.partition(":")[2] or 0)
-    if ENGINE == "tensorflow":
-        import tensorflow as tf
-
-        return int(tf.config.experimental.get_memory_info(f"GPU:{number}")["peak"])
-    import jax
-
-    ours = next(found for found in jax.local_devices() if found.id == number)
-    return int(ours.memory_stats()["peak_bytes_in_use"])
-
-
-def _engine_version() -> str:
-    distribution = "tensorflow-cpu" if ENGINE == "tensorflow" else ENGINE
-    try:
-        return version(distribution)
-    except ModuleNotFoundError:
-        return version(ENGINE)
 
 
 def _array(value: Any) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import version
 from typing import Any
 
 import keras
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from antiparallel.benchmarks.processes import Place, Processes
 from antiparallel.benchmarks.recipes import Recipe
+from antiparallel.benchmarks.stepper import process_memory
 from antiparallel.spec import SpecError
 
 ENGINE = keras.config.backend()
@@ -43,11 +45,7 @@ def joined(place: Place, recipe: Recipe, devices: int, sharded: bool) -> Iterato
     Raises:
         SpecError: The engine cannot, or there are fewer devices.
     """
-    if ENGINE != "jax":
-        raise SpecError(
-            "Expected KERAS_BACKEND=jax, the engine on which Keras spreads batches over devices. "
-            f"Received: KERAS_BACKEND={ENGINE}"
-        )
+    _require_jax()
     if sharded:
         raise SpecError("Expected --sharded with PyTorch only. Received: Keras")
     set_threads(recipe.threads)  # first, because looking for devices begins JAX
@@ -59,11 +57,27 @@ def joined(place: Place, recipe: Recipe, devices: int, sharded: bool) -> Iterato
             with _spreading_over(found):
                 yield JaxProcesses(place.part, len(found), recipe.device)
         return
-    found = _devices(recipe.device)
+    with spread_over(devices, recipe.device):
+        yield KerasDevices(devices, recipe.device)
+
+
+@contextmanager
+def spread_over(devices: int, device: str) -> Iterator[None]:
+    """Let Keras spread what is built and computed meanwhile over this process's devices.
+
+    Args:
+        devices: How many.
+        device: Their kind.
+
+    Raises:
+        SpecError: The engine cannot, or there are fewer devices.
+    """
+    _require_jax()
+    found = _devices(device)
     if len(found) < devices:
         raise SpecError(f"Expected at most {len(found)} devices. Received: devices={devices}")
     with _spreading_over(found[:devices]):
-        yield KerasDevices(devices, recipe.device)
+        yield
 
 
 def predict(model: keras.Model, pixels: NDArray[Any]) -> Any:
@@ -73,18 +87,85 @@ def predict(model: keras.Model, pixels: NDArray[Any]) -> Any:
         from antiparallel.benchmarks.steppers.keras3_processes import predict_alone
 
         return predict_alone(model, pixels)
-    outputs = model.predict_on_batch(_spread(pixels, distribution))
+    outputs = model.predict_on_batch(spread(pixels))
     return keras.tree.map_structure(lambda output: output[: len(pixels)], outputs)
 
 
-def _spread(batch: NDArray[Any], distribution: keras.distribution.DataParallel | None) -> Any:
-    """Return a batch laid out over the devices, zeros added to make it even."""
+def spread(batch: NDArray[Any]) -> Any:
+    """Return a batch laid out over the devices, if there are several, zeros added for evenness."""
+    distribution = keras.distribution.distribution()
     if distribution is None:
         return batch
     missing = -len(batch) % distribution.device_mesh.devices.size
     even = np.concatenate([batch, np.zeros_like(batch, shape=(missing, *batch.shape[1:]))])
     layout = distribution.get_data_layout(even.shape)
     return keras.distribution.distribute_tensor(even, layout)
+
+
+def describe_engine() -> dict[str, str]:
+    """Return the versions of Keras and its engine, for the record."""
+    return {"keras": keras.__version__, "engine": ENGINE, ENGINE: _engine_version()}
+
+
+@contextmanager
+def computing_in(precision: str) -> Iterator[None]:
+    """Give the layers built meanwhile a policy, if it is not the usual one."""
+    before = keras.config.dtype_policy()
+    if precision != "float32":
+        keras.config.set_dtype_policy(f"mixed_{precision}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def on(device: str) -> Any:
+    """Return the context in which the engine builds and computes on a device.
+
+    Raises:
+        SpecError: The engine cannot use it.
+    """
+    try:
+        scope = keras.device(device)
+        with scope:
+            keras.ops.zeros(())
+        return keras.device(device)
+    except Exception as error:  # each engine has its own
+        reason = str(error).splitlines()[0]
+        raise SpecError(
+            f"Expected a device that {ENGINE} can use ({reason}). Received: device={device!r}"
+        ) from error
+
+
+def used_memory(device: str) -> int:
+    """Return the most memory used so far, in bytes: a GPU's, or on CPUs the process's."""
+    on_gpu = device.lower().startswith(("gpu", "cuda"))
+    return _device_memory(device) if on_gpu else process_memory()
+
+
+def _device_memory(device: str) -> int:
+    """Return the most memory that the engine has had on a device."""
+    if ENGINE == "torch":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device.replace("gpu", "cuda"))
+    number = int(device.partition(":")[2] or 0)
+    if ENGINE == "tensorflow":
+        import tensorflow as tf
+
+        return int(tf.config.experimental.get_memory_info(f"GPU:{number}")["peak"])
+    import jax
+
+    ours = next(found for found in jax.local_devices() if found.id == number)
+    return int(ours.memory_stats()["peak_bytes_in_use"])
+
+
+def _engine_version() -> str:
+    distribution = "tensorflow-cpu" if ENGINE == "tensorflow" else ENGINE
+    try:
+        return version(distribution)
+    except ModuleNotFoundError:
+        return version(ENGINE)
 
 
 def _spreading_over(devices: list[str]) -> AbstractContextManager[None]:
@@ -120,6 +201,14 @@ def set_threads(threads: int) -> str:
             os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
         return str(threads) if threads == 1 else "XLA's choice"
     return str(threads)
+
+
+def _require_jax() -> None:
+    if ENGINE != "jax":
+        raise SpecError(
+            "Expected KERAS_BACKEND=jax, the engine on which Keras spreads batches over devices. "
+            f"Received: KERAS_BACKEND={ENGINE}"
+        )
 
 
 def _devices(device: str) -> list[str]:

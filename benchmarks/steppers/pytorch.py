@@ -42,7 +42,7 @@ from antiparallel.benchmarks.tasks.pytorch import (
 from antiparallel.spec import SpecError
 from antiparallel.spec.contract import Diagnostics
 
-__all__ = ["PyTorchStepper", "build", "joined"]
+__all__ = ["PyTorchStepper", "build", "find_device", "joined"]
 
 
 class PyTorchStepper:
@@ -203,7 +203,9 @@ def build(
 ) -> PyTorchStepper:
     """Build the recipe's model, converted and initialised by the specification."""
     torch.set_num_threads(recipe.threads)
-    device = processes.device if isinstance(processes, TorchProcesses) else _device(recipe.device)
+    device = (
+        processes.device if isinstance(processes, TorchProcesses) else find_device(recipe.device)
+    )
     model = build_model(recipe, len(dataset.mean), dataset.classes)
     ap.convert(model, rule=recipe.rule, overrides=recipe.overrides, scale=recipe.scale, seed=seed)
     start(model, recipe, seed)
@@ -220,7 +222,8 @@ def build(
     return PyTorchStepper(recipe, model, optimizer, dataset, processes)
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """Return a device by its name, or raise SpecError where torch cannot use it."""
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:

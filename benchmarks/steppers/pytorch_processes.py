@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from inspect import signature
 from typing import Any
@@ -113,16 +113,32 @@ class TorchProcesses(Processes):
         return message if ours else buffer.numpy().tobytes()
 
 
-@contextmanager
-def joined(place: Place, recipe: Recipe, devices: int, sharded: bool) -> Iterator[Processes]:
-    """Meet the other processes, one for each device, and part from them at the end.
+def joined(
+    place: Place, recipe: Recipe, devices: int, sharded: bool
+) -> AbstractContextManager[Processes]:
+    """Meet the other processes of a run, one for each device, and part from them at the end.
 
     Raises:
         SpecError: The recipe's device names one of several devices, or one that is not there.
     """
     if place.part.world == 1:
         raise SpecError(f"Expected a process for each device. Received: one for {devices}")
-    ours = _device(recipe.device, place)
+    return met(place, recipe.device, sharded)
+
+
+@contextmanager
+def met(place: Place, device: str, sharded: bool) -> Iterator[Processes]:
+    """Meet the other processes, and part from them at the end.
+
+    Args:
+        place: Which one this is.
+        device: ``"cuda"``, of which each process takes its own, or ``"cpu"``.
+        sharded: See ``TorchProcesses``.
+
+    Raises:
+        SpecError: There is no such device.
+    """
+    ours = _device(device, place)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if ours.type == "cuda" else "gloo",
         init_method=f"tcp://{place.address}:{place.port}",
