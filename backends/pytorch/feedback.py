@@ -144,13 +144,7 @@ def signed(weight: Tensor, magnitude: float | Tensor) -> Tensor:
     return F.hardtanh_(scaled, -magnitude, magnitude)
 
 
-class _FeedbackOperation(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, *inputs: Any) -> Tensor:
-        _save(ctx, *inputs)
-        # An alias that autograd does not take for a view: in-place operations may follow.
-        return y.detach()
-
+class _SendingBack(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, ...]:
         (error,) = errors
@@ -167,15 +161,21 @@ class _FeedbackOperation(torch.autograd.Function):
         return error, sent.to(ctx.dtype), None, None, None
 
 
-class _TransformableOperation(_FeedbackOperation):
+class _FeedbackOperation(_SendingBack):
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, *inputs: Any) -> Tensor:
+        _save(ctx, *inputs)
+        # An alias that autograd does not take for a view: in-place operations may follow.
+        return y.detach()
+
+
+class _TransformableOperation(_SendingBack):
     """The same operation in the form that ``torch.func`` takes."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        y: Tensor, x: Tensor, matrix: Tensor, magnitude: Magnitude | None, operation: Operation
-    ) -> Tensor:
+    def forward(y: Tensor, *inputs: Any) -> Tensor:
         return y.detach()
 
     @staticmethod

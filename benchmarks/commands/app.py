@@ -21,6 +21,7 @@ from antiparallel.benchmarks.commands.report import report
 from antiparallel.benchmarks.commands.reproduce import reproduce
 from antiparallel.benchmarks.commands.search import search_lr
 from antiparallel.benchmarks.commands.speed import speed
+from antiparallel.benchmarks.commands.startup import startup
 from antiparallel.benchmarks.commands.train import train
 from antiparallel.benchmarks.terminal import console, errors
 from antiparallel.spec import SPEC_VERSION, SpecError
@@ -31,7 +32,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (reproduce, train, search_lr, speed, report, compare, cache, conformance, recipes):
+for command in (
+    *(reproduce, train, search_lr, report, compare, cache),
+    *(speed, startup, conformance, recipes),
+):
     app.command()(command)
 
 
