@@ -33,7 +33,7 @@ def test_powers_of_width_depth_and_batch_are_found(make_record):
     assert found["depth"] == pytest.approx((1, 0.5), abs=1e-4)
     assert found["batch"] == pytest.approx((0.5, 1), abs=1e-4)
     along = grown["batch", "ss"]
-    assert (along.sizes, along.fixed) == ((2, 4, 8, 16), "width 8, depth 4")
+    assert (along.sizes, along.fixed) == ((2, 4, 8, 16), "width 8, depth 4, 224 px")
     assert [ratio.median for ratio in along.ratios] == pytest.approx([1.25] * 4)
     assert along.seconds == pytest.approx([1.25 * 256 * batch**0.5 for batch in (2, 4, 8, 16)])
 

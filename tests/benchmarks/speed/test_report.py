@@ -101,7 +101,7 @@ def test_growth_is_told_and_drawn_where_there_is_any(tmp_path: Path, make_record
     assert [path.name for path in paths] == ["speed.md", "speed.png", "growth.png"]
     _, _, *rows = table_below(paths[0].read_text(), "## Growth")
     assert rows[1] == [
-        "width, 8 to 16", "torch", "`ss`", "depth 8, batch 32", "2", "size^1.50", "not measured",
+        "width, 8 to 16", "torch", "`ss`", "depth 8, batch 32, 224 px", "2", "size^1.50", "not measured",
     ]  # fmt: skip
 
 
