@@ -37,7 +37,7 @@ ENGINE = engine_of("keras")
 EPS = float(np.finfo(np.float32).eps)
 STEPS = 3
 SIZES: dict[str, dict[str, Any]] = {
-    "convnet": {"pixels": 8, "depth": 3, "width": 4},
+    "convnet": {"pixels": 8, "depth": 2, "width": 4},
     "alexnet": {"pixels": 63},
     "resnet18": {"pixels": 32},
     "resnet50": {"pixels": 32},
@@ -47,8 +47,8 @@ SIZES: dict[str, dict[str, Any]] = {
 """Of each network, so small that a step takes no time."""
 
 BLOCKS = 2
-ROUNDING = STEPS * 4 * 8 * 8 * 4 * EPS
-"""Of sums over a batch's pixels in another order, in four layers and three steps."""
+ROUNDING = STEPS * 3 * 8 * 8 * 4 * EPS
+"""Of sums over a batch's pixels in another order, in three layers and three steps."""
 
 LARGE = [pytest.mark.slow] if ENGINE != "torch" else []
 """Networks of which compilers take tens of seconds."""
@@ -79,7 +79,7 @@ def losses(contender: KerasContender, steps: int = STEPS) -> list[float]:
 
 def by_hand(rule: str, parts: int = 1) -> tuple[list[float], list[NDArray[Any]]]:
     """Return what the small convnet learns, and its first gradients, without Keras's training."""
-    model = convnet(ConvNet(3, 10, depth=3, width=4))
+    model = convnet(ConvNet(3, 10, depth=2, width=4))
     if rule != "plain":
         ap.convert(model, rule, seed=0)
     ap.initialize(model, seed=0)
@@ -130,8 +130,9 @@ def test_gradients_of_parts_are_averaged_for_one_update():
     expected, _ = by_hand("ss", parts=2)
     assert losses(contender) == pytest.approx(expected, rel=ROUNDING)
     assert contender.model.optimizer.iterations == STEPS
-    whole, _ = by_hand("ss")
-    assert abs(whole[0] - expected[0]) > 1e-3  # a part is normalised by itself
+    whole = build(case(), "ss")
+    whole.forward()
+    assert abs(whole.loss - expected[0]) > 1e-3  # a part is normalised by itself
 
 
 def test_only_a_step_updates_weights():
@@ -218,14 +219,13 @@ def test_blocks_are_computed_again_and_nothing_changes(monkeypatch: pytest.Monke
     assert losses(again, 2) == pytest.approx(losses(usual, 2), rel=ROUNDING)
 
 
-@pytest.mark.parametrize("rule", ["plain", "ss"])
-def test_the_policy_is_the_cases(rule: str):
-    usual, contender = (build(case(precision=name), rule) for name in ("float32", "bfloat16"))
+def test_the_policy_is_the_cases():
+    usual, contender = (build(case(precision=name), "ss") for name in ("float32", "bfloat16"))
     layer = contender.model.get_layer("conv1")
     assert (layer.compute_dtype, layer.variable_dtype) == ("bfloat16", "float32")
     assert usual.model.get_layer("conv1").compute_dtype == "float32"
-    # Each of the four layers rounds what it gets and what it gives, to 2**-8.
-    assert losses(contender, 2) == pytest.approx(losses(usual, 2), rel=8 * 2**-8)
+    # Each of the three layers rounds what it gets and what it gives, to 2**-8.
+    assert losses(contender, 2) == pytest.approx(losses(usual, 2), rel=6 * 2**-8)
 
 
 @pytest.mark.skipif(ENGINE != "tensorflow", reason="JAX compiles always, torch for minutes")
