@@ -15,7 +15,7 @@ from antiparallel.benchmarks.launch import launch
 from antiparallel.benchmarks.processes import ALONE_HERE, find_place
 from antiparallel.benchmarks.speed.case import Case, Model, Precision, Way
 from antiparallel.benchmarks.speed.plan import PEERS, PROCESSES, plan, plan_cases
-from antiparallel.benchmarks.speed.record import SpeedRecord, write_record
+from antiparallel.benchmarks.speed.record import SpeedRecord, read_records, write_record
 from antiparallel.benchmarks.speed.report import write_report
 from antiparallel.benchmarks.speed.run import Watch, has_memory, run_jobs
 from antiparallel.benchmarks.speed.summary import BRIEF, HEADS, cells_of, in_words, rows_of
@@ -115,6 +115,7 @@ def speed(
     jobs = plan(
         cases, backend or installed(), rule or ["ss", "fa"], peer or [], out, overwrite=overwrite
     )
+    read_records(out)  # which the report will be on: the damaged are refused now
     place = find_place(os.environ)
     processes = parts if way in PROCESSES else 1
     if processes > 1 and place == ALONE_HERE:
@@ -126,21 +127,19 @@ def speed(
         )
     leads = place.part.rank == 0
     console.quiet = errors.quiet = not leads
-    records = []
+    report: list[Path] = []
     with progress_bars(by_itself=False) as bars:
         measured = run_jobs(
             jobs, rounds=rounds, memory=memory, watch=lambda job: _bar(bars, job.path.stem)
         )
         for record in measured:
-            records.append(record)
+            _print_speed(record)
             if leads:
                 write_record(record, out)
-    for record in records:
-        _print_speed(record)
+                report = write_report(out)
     if memory and not all(map(has_memory, jobs)):
         console.print("Memory of several processes is not measured.", highlight=False)
-    if leads:
-        print_written("Report:", write_report(out))
+    print_written("Report:", report)
 
 
 def _bar(bars: Progress, name: str) -> Watch:

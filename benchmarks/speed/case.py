@@ -49,9 +49,8 @@ class Case(BaseModel):
     depth: int = Field(default=8, ge=1)
 
     @property
-    def name(self) -> str:
-        """The case in a word, as in files' names: all that differs from the defaults."""
-        size = f"-w{self.width}-d{self.depth}" if self.model == "convnet" else ""
+    def remarks(self) -> list[str]:
+        """All but network, batch and pictures that differs from the defaults, in words."""
         usual = Case()
         remarks = {
             "compiled": self.compiled,
@@ -62,5 +61,10 @@ class Case(BaseModel):
             self.device.replace(":", ""): self.device != usual.device,
             f"seed{self.seed}": self.seed != usual.seed,
         }
-        noted = "".join(f"-{remark}" for remark, differs in remarks.items() if differs)
-        return f"{self.model}{size}-{self.batch}x{self.pixels}{noted}"
+        return [remark for remark, differs in remarks.items() if differs]
+
+    @property
+    def name(self) -> str:
+        """The case in a word, as in files' names."""
+        size = f"-w{self.width}-d{self.depth}" if self.model == "convnet" else ""
+        return "-".join([f"{self.model}{size}", f"{self.batch}x{self.pixels}", *self.remarks])

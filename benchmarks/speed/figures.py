@@ -120,7 +120,7 @@ def _draw_block(axes: Axes, rows: Sequence[Row], names: Sequence[str], top: int)
     control = rows[0].control
     if isfinite(control.high):
         ends = [top + 0.5, top + len(names) + 0.5]
-        axes.fill_betweenx(ends, control.low, control.high, color="#d0d0d0", lw=0)
+        axes.fill_betweenx(ends, control.low, control.high, color="#d0d0d0", lw=0, label="control")
     for row in rows:
         ratio, style = row.ratio, _look_of(row.name)
         number = top + 1 + names.index(row.name)

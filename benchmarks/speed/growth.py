@@ -20,7 +20,7 @@ class Growth:
     Args:
         framework: See ``SpeedRecord.framework``.
         axis: One of ``AXES``: what grows.
-        fixed: The others, in words.
+        fixed: All else, in words.
         name: The contender's name.
         sizes: Widths, depths or batches, the smallest first.
         seconds: Of a step, the median, at each size.
@@ -85,6 +85,7 @@ def _along(axis: str, series: Sequence[SpeedRecord]) -> list[Growth]:
         return []
     sizes = tuple(_size(record, axis) for record in series)
     tables = [{row.name: row for row in rows_of(record)} for record in series]
+    case = series[0].case
     others = [f"{other} {_size(series[0], other)}" for other in AXES if other != axis]
     grown = []
     for name in tables[0]:
@@ -95,7 +96,7 @@ def _along(axis: str, series: Sequence[SpeedRecord]) -> list[Growth]:
             Growth(
                 series[0].framework,
                 axis,
-                ", ".join(others),
+                ", ".join([*others, f"{case.pixels} px", *case.remarks]),
                 name,
                 sizes,
                 tuple(table[name].seconds for table in tables),

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from antiparallel.benchmarks.data import Part
 from antiparallel.benchmarks.speed.case import Case
 
 _CLASSES = {"convnet": 10, "retinanet": 80}
@@ -24,6 +25,10 @@ class Pictures(NamedTuple):
     images: NDArray[np.float32]
     labels: NDArray[np.int64]
     boxes: NDArray[np.float32]
+
+    def of(self, part: Part) -> "Pictures":
+        """Return what a part of a batch has of it."""
+        return Pictures(part.of(self.images), part.of(self.labels), part.of(self.boxes))
 
 
 def classes_of(case: Case) -> int:

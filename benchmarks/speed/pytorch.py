@@ -162,9 +162,7 @@ def build(case: Case, rule: str) -> TorchContender:
         compute_activations_again(model)
     model = _spread(model.to(device).to(memory_format=layout), case, device)
     pictures = random_pictures(case)
-    parts = [
-        _shown(Pictures(*map(part.of, pictures)), device, layout) for part in _parts_here(case)
-    ]
+    parts = [_shown(pictures.of(part), device, layout) for part in _parts_here(case)]
     return TorchContender(case, model, parts)
 
 
@@ -176,7 +174,8 @@ def collectives(case: Case, rule: str) -> dict[str, int]:
     contender = build(case, rule)
     for _ in range(2):
         contender.step()  # in which DistributedDataParallel arranges its messages
-    with Messages() as messages:
+    messages = Messages()
+    with messages:
         contender.step()
     return messages.counted()
 

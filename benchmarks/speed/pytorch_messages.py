@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class Messages(TorchDispatchMode):
+class Messages(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     """Every collective operation meanwhile: its name, and the bytes of its tensors.
 
     Operations reach the dispatcher also from C++, from DistributedDataParallel's reducer.
@@ -17,7 +17,7 @@ class Messages(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.sent: list[tuple[str, int]] = []
 
     def __torch_dispatch__(

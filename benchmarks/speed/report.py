@@ -65,7 +65,7 @@ def _cells(record: SpeedRecord) -> Iterable[Sequence[str]]:
 
 def _collectives(record: SpeedRecord) -> Iterable[Sequence[str]]:
     for name, counts in record.collectives.items():
-        told = ", ".join(f"{number} {operation}" for operation, number in sorted(counts.items()))
+        told = ", ".join(f"{number} {operation}" for operation, number in counts.items())
         yield record.case.name, record.framework, f"`{name}`", told or "none"
 
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -92,8 +93,11 @@ def counter() -> type[Counter]:
 
 @pytest.fixture
 def counter_builder(monkeypatch: pytest.MonkeyPatch) -> CounterBuilder:
-    """Stand in for the torch backend's builder in this process."""
+    """Stand in for the torch backend's builder in this process, and time by its clock."""
     builder = CounterBuilder()
+    monkeypatch.setattr(
+        "antiparallel.benchmarks.speed.run.measure", partial(measure, clock=builder.clock)
+    )
     monkeypatch.setitem(sys.modules, "counter_builder", builder)  # type: ignore[arg-type]
     monkeypatch.setitem(BUILDERS, "torch", "counter_builder")
     return builder
@@ -101,12 +105,13 @@ def counter_builder(monkeypatch: pytest.MonkeyPatch) -> CounterBuilder:
 
 @pytest.fixture
 def make_record(clock: Clock) -> Callable[..., SpeedRecord]:
-    """Return a record of steps that take known seconds, plain backprop's one second."""
+    """Return a record of steps that take known seconds, plain backprop's ``time``."""
 
     def make(
         step: Mapping[str, float] = {"ss": 1.25},
         memory: Mapping[str, int] = {},
         rounds: int = 9,
+        time: float = 1.0,
         backend: str = "torch",
         engine: str | None = None,
         collectives: Mapping[str, dict[str, int]] = {},
@@ -114,7 +119,7 @@ def make_record(clock: Clock) -> Callable[..., SpeedRecord]:
     ) -> SpeedRecord:
         scales = {"plain": 1.0, "control": 1.0, **step}
         contenders = {
-            name: Counter(name, clock, (scale / 2, scale / 4, scale / 4))
+            name: Counter(name, clock, (time * scale / 2, time * scale / 4, time * scale / 4))
             for name, scale in scales.items()
         }
         assert contenders.keys() == contenders_of(list(step)).keys()
