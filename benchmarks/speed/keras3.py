@@ -127,7 +127,7 @@ def build(case: Case, rule: str) -> KerasContender:
         loss = {"loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
         model.compile(
             optimizer=optimizer,
-            metrics=[],
+            metrics=None,  # KerasHub would add some
             jit_compile=case.compiled or ENGINE == "jax",  # which has nothing else
             **({} if case.model == "retinanet" else loss),
         )
