@@ -67,6 +67,16 @@ def test_each_combination_leaves_a_record_and_all_one_report(
     assert str(out / "speed.md") in output
 
 
+def test_the_seed_decides_the_order(tmp_path: Path, counter_builder):
+    orders = []
+    for seed in ("1", "2", "1"):
+        counter_builder.clock.log.clear()
+        wanted = ["--seed", seed, "--no-memory", "--overwrite", "--out", str(tmp_path)]
+        speed(*TINY, *wanted)
+        orders.append([name for name, _ in counter_builder.clock.log])
+    assert orders[0] == orders[2] != orders[1]
+
+
 def test_the_report_is_on_records_of_earlier_commands_too(tmp_path: Path, counter_builder, amounts):
     for rule, batch in (("ss", "4"), ("ss-fixed", "2")):
         speed(*TINY[:-6], "--batch", batch, "--rule", rule, "--no-memory", "--out", str(tmp_path))
