@@ -158,5 +158,6 @@ def test_of_several_processes_one_writes_and_speaks(tmp_path: Path, command: Com
     for record in records:
         assert record.collectives["ss"] == record.collectives["fa"] == record.collectives["plain"]
         assert sum(record.collectives["plain"].values()) > 0
+        assert list(record.collectives) == ["plain", "ss", "fa"]
         assert record.memory == {}
     assert "Memory of several processes is not measured." in output
