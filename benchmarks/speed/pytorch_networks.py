@@ -21,8 +21,6 @@ from antiparallel.spec import SpecError
 # Of the COCO recipes: by the paper's lambda, a detector's logits begin at tens of nats.
 _SUBNET_SCALE = 0.01
 
-_SEGMENTS = 4  # of a network without blocks, when its activations are computed again
-
 
 def build_network(case: Case, rule: str) -> nn.Module:
     """Build a case's network; its initial weights are the same under every rule.
@@ -54,7 +52,8 @@ def build_network(case: Case, rule: str) -> nn.Module:
 def compute_activations_again(model: nn.Module) -> None:
     """Let a network's blocks keep their inputs only, and compute the rest again going back."""
     if isinstance(model, nn.Sequential):
-        again = partial(checkpoint_sequential, model, _SEGMENTS, use_reentrant=False)
+        blocks = _blocks(model)
+        again = partial(checkpoint_sequential, blocks, len(blocks), use_reentrant=False)
         model.forward = again  # type: ignore[method-assign]
         return
     from torchvision.models.resnet import BasicBlock, Bottleneck
@@ -81,6 +80,16 @@ def mean_loss(model: nn.Module, pixels: int, outputs: Outputs, targets: Targets)
     assert isinstance(model, pytorch_retinanet.RetinaNet)
     losses = model.picture_losses(pixels, outputs, *targets)
     return torch.stack(list(losses.values())).sum(0).mean()
+
+
+def _blocks(model: nn.Sequential) -> list[nn.Sequential]:
+    """Return a chain's layers in blocks, each of which begins with a weight layer."""
+    blocks: list[list[nn.Module]] = []
+    for layer in model:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            blocks.append([])
+        blocks[-1].append(layer)
+    return [nn.Sequential(*block) for block in blocks]
 
 
 def _plain(case: Case) -> nn.Module:

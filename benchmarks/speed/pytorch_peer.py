@@ -41,7 +41,7 @@ def convert_by_peer(model: nn.Module, case: Case, rule: str) -> nn.Module:
             f"Received: rule={rule!r}"
         ) from error
     with redirect_stdout(io.StringIO()):  # it prints which layers it replaced
-        converted: nn.Module = BioModule(model, mode=mode)
+        converted: nn.Module = BioModule(model, mode=mode).module
     return converted
 
 

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from antiparallel.benchmarks.data import WHOLE, Batch, Part, digits
 from antiparallel.benchmarks.models.pytorch import build as build_model
 from antiparallel.benchmarks.processes import ALONE, Place, Processes
 from antiparallel.benchmarks.recipes import RECIPES, Recipe
 from antiparallel.benchmarks.record import Record
+from antiparallel.benchmarks.speed.pytorch_messages import Messages
 from antiparallel.benchmarks.stepper import build_stepper
 from antiparallel.benchmarks.steppers import pytorch
 from antiparallel.benchmarks.train import train
@@ -44,22 +43,6 @@ def batches(part: Part = WHOLE, epoch: int = 0) -> Iterable[Batch]:
     return digits().train_batches(
         seed=0, epoch=epoch, start=0, stop=UPDATES, batch_size=SIZE["batch_size"], part=part
     )
-
-
-class Messages(TorchDispatchMode):
-    """Every message between processes meanwhile: its kind, and the bytes of its tensors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent: list[tuple[str, int]] = []
-
-    def __torch_dispatch__(
-        self, operation: Any, types: Any, arguments: Any = (), settings: Any = None
-    ) -> Any:
-        if operation.namespace == "c10d":
-            tensors = [leaf for leaf in tree_leaves(arguments) if hasattr(leaf, "nbytes")]
-            self.sent.append((str(operation), sum(tensor.nbytes for tensor in tensors)))
-        return operation(*arguments, **(settings or {}))
 
 
 def learn(settings: Recipe, processes: Processes = ALONE) -> dict[str, Any]:

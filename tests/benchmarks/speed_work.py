@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 import antiparallel.torch as ap
 from antiparallel.benchmarks.speed import pytorch
 from antiparallel.benchmarks.speed.case import Case
+from antiparallel.benchmarks.speed.pytorch_messages import Messages
 from antiparallel.benchmarks.speed.pytorch_networks import build_network
 
 RULES = ("plain", "bp", "ss", "ss-fixed", "ss-batch", "fa", "fa-sign")
@@ -55,6 +56,18 @@ def losses(case: Case, rule: str) -> list[float]:
     return found
 
 
+def sent_after_a_forward_pass(case: Case) -> dict[str, int]:
+    """Return what a step sends when the loss alone was computed before it."""
+    contender = pytorch.build(case, "fa")
+    for _ in range(2):
+        contender.step()
+    contender.forward()
+    messages = Messages()
+    with messages:
+        contender.step()
+    return messages.counted()
+
+
 def expected_of_ddp(case: Case) -> dict[str, int]:
     """Return what a step of DistributedDataParallel sends, by the buckets that it hands out."""
     sizes: list[int] = []
@@ -90,6 +103,7 @@ def work(rank: int, ports: tuple[int, int], folder: Path) -> None:
         with pytorch.joined(case(way)):
             found["sent"] = {rule: pytorch.collectives(case(way), rule) for rule in RULES}
             found["losses"] = {rule: losses(case(way), rule) for rule in ("plain", "fa")}
+            found["after"] = sent_after_a_forward_pass(case(way))
             if way == "ddp":
                 found["expected"] = expected_of_ddp(case(way))
             pytorch.build_network = with_travelling_feedback

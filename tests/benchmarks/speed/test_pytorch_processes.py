@@ -11,6 +11,7 @@ import torch.multiprocessing as mp
 from speed_work import RULES, STEPS, WAYS, case
 
 from antiparallel.benchmarks.speed.pytorch import build
+from antiparallel.benchmarks.speed.pytorch_networks import build_network
 
 # The longest sums are those of a weight's gradient, over all pixels of a batch; two processes add
 # them up in another order than one, in each of six layers and of the steps.
@@ -58,10 +59,21 @@ def test_what_is_counted_is_what_ddp_says_that_it_sends(found: Found):
         assert process["sent"]["plain"] == process["expected"]
 
 
-def test_shards_meet_for_parameters_twice_and_for_gradients_once(found: Found):
+def test_shards_meet_once_for_parameters_and_once_for_gradients(found: Found):
+    size = sum(parameter.nbytes for parameter in build_network(case("fsdp2"), "plain").parameters())
     for process in found["fsdp2"]:
-        sent = process["sent"]["plain"]
-        assert sent["allgather_base"] >= sent["reduce_scatter_base"] >= 1
+        # Each message has a half on one side and the whole on the other.
+        assert process["sent"]["plain"] == {
+            "allgather_base": 1,
+            "reduce_scatter_base": 1,
+            "bytes": 3 * size,
+        }
+
+
+@both_ways
+def test_a_step_sends_the_same_after_the_loss_alone_was_computed(found: Found, way: str):
+    for process in found[way]:
+        assert process["after"] == process["sent"]["fa"]
 
 
 @both_ways
