@@ -101,18 +101,21 @@ def _on_torch(model: keras.Model) -> Passes:
     def compiled(part: Callable[..., Any]) -> Callable[..., Any]:
         return _waiting(torch.compile(part) if model.jit_compile else part, finish)
 
+    def forward(x: Any, y: Any) -> Any:
+        return _loss(model, x, y).detach()
+
     def gradients(x: Any, y: Any) -> tuple[Any, list[Any]]:
         loss = _loss(model, x, y)
         model.zero_grad()
         loss.backward()
-        return loss, [variable.value.grad for variable in model.trainable_weights]
+        return loss.detach(), [variable.value.grad for variable in model.trainable_weights]
 
     def finish() -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
 
     step = _waiting(partial(_step, model), finish)
-    return Passes(compiled(partial(_loss, model)), compiled(gradients), step)
+    return Passes(compiled(forward), compiled(gradients), step)
 
 
 def _waiting(part: Callable[..., Any], finish: Callable[[], None]) -> Callable[..., Any]:
