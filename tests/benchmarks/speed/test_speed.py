@@ -113,9 +113,12 @@ def test_a_damaged_record_is_refused_before_anything_is_built(tmp_path: Path, co
     assert not counter_builder.built
 
 
-def test_what_a_backend_refuses_leaves_no_record(tmp_path: Path, counter_builder):
+def test_what_a_backend_refuses_is_not_measured_at_all(tmp_path: Path, counter_builder, amounts):
     with pytest.raises(SpecError, match="counted"):
-        speed(*TINY, "--rule", "ss-batch", "--no-memory", "--out", str(tmp_path / "found"))
+        speed(*TINY, "--rule", "ss", "--rule", "ss-batch", "--out", str(tmp_path / "found"))
+    assert counter_builder.built == ["plain", "plain", "ss"]
+    assert not counter_builder.clock.log
+    assert not amounts
     assert not (tmp_path / "found").exists()
 
 
