@@ -6,14 +6,14 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import keras
-import numpy as np
 from numpy.typing import NDArray
 
+from antiparallel.benchmarks.data import Part
 from antiparallel.benchmarks.speed.case import Case
 from antiparallel.benchmarks.speed.keras3_collectives import collective_operations
 from antiparallel.benchmarks.speed.keras3_networks import network
 from antiparallel.benchmarks.speed.keras3_passes import passes_of
-from antiparallel.benchmarks.speed.pictures import random_pictures
+from antiparallel.benchmarks.speed.pictures import Pictures, random_pictures
 from antiparallel.benchmarks.steppers.keras3_devices import (
     ENGINE,
     computing_in,
@@ -131,7 +131,8 @@ def build(case: Case, rule: str) -> KerasContender:
             jit_compile=case.compiled or ENGINE == "jax",  # which has nothing else
             **({} if case.model == "retinanet" else loss),
         )
-        batches = _batches(case, small)
+        pictures = random_pictures(case)
+        batches = [_shown(pictures.of(Part(number, small))) for number in range(small)]
     return KerasContender(model, batches, device, threads)
 
 
@@ -159,15 +160,12 @@ def _require_way(case: Case) -> None:
         )
 
 
-def _batches(case: Case, parts: int) -> list[tuple[Any, Any]]:
-    """Return the even parts of a case's batch, on the device or each over all devices."""
-    images, labels, boxes = random_pictures(case)
-    shown = {"labels": labels, "boxes": boxes} if case.model == "retinanet" else labels
+def _shown(pictures: Pictures) -> tuple[Any, Any]:
+    """Return pictures and what they show as tensors, over the devices if there are several."""
 
-    def tensor(array: NDArray[Any], part: int) -> Any:
-        return keras.ops.convert_to_tensor(spread(np.split(array, parts)[part]))
+    def tensor(array: NDArray[Any]) -> Any:
+        return keras.ops.convert_to_tensor(spread(array))
 
-    return [
-        keras.tree.map_structure(lambda array, part=part: tensor(array, part), (images, shown))
-        for part in range(parts)
-    ]
+    images, labels, boxes = pictures
+    objects = {"labels": labels, "boxes": boxes} if len(boxes) else labels
+    return tensor(images), keras.tree.map_structure(tensor, objects)

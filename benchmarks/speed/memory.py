@@ -20,13 +20,9 @@ from antiparallel.spec import SpecError
 STEPS = 3
 """Momentum is there after the first, and whatever is kept from step to step."""
 
-_ALLOCATOR = {
-    # Otherwise every thread keeps a pool of its own, of which a process has now more, now fewer.
-    "MALLOC_ARENA_MAX": "1",
-    # Otherwise glibc raises the size from which on memory goes back to the system, whenever some
-    # does; later tensors then stay in its pools, between others that happened to come before.
-    "MALLOC_MMAP_THRESHOLD_": "131072",
-}
+# Otherwise glibc raises the size from which on memory goes back to the system, whenever some does;
+# later tensors then stay in its pools, between others that happened to come before.
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "131072"}
 
 
 class _Frozen(BaseModel):

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +86,7 @@ class TorchContender:
         on_gpu = self._device.type == "cuda"
         return {
             "torch": torch.__version__,
-            "torchvision": version("torchvision"),
+            **({"torchvision": version("torchvision")} if find_spec("torchvision") else {}),
             "device": torch.cuda.get_device_name(self._device) if on_gpu else str(self._device),
             "threads": str(torch.get_num_threads()),
         }

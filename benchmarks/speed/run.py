@@ -1,4 +1,4 @@
-"""Measure a case: memory first, which may not suffice; then time."""
+"""Measure a case: time first, for which all is built that a backend may refuse; then memory."""
 
 import os
 from collections import ChainMap
@@ -51,9 +51,8 @@ def run_jobs(
 
 
 def _run(job: Job, builder: Builder, rounds: int, memory: bool, watch: Watch) -> SpeedRecord:
-    amounts = _amounts(job, watch) if memory and has_memory(job) else {}
-    load = os.getloadavg()[0]
     contenders = {name: builder.build(job.case, rule) for name, rule in job.contenders.items()}
+    load = os.getloadavg()[0]
     done = count(1)
     timings = measure(
         contenders,
@@ -63,7 +62,7 @@ def _run(job: Job, builder: Builder, rounds: int, memory: bool, watch: Watch) ->
     )
     load_after = os.getloadavg()[0]
     described = [contender.describe() for contender in contenders.values()]
-    del contenders
+    del contenders  # which may share a device with those whose memory is measured now
     return SpeedRecord(
         case=job.case,
         backend=job.backend,
@@ -72,7 +71,7 @@ def _run(job: Job, builder: Builder, rounds: int, memory: bool, watch: Watch) ->
         load=(load, load_after),
         rounds=rounds,
         timings=timings,
-        memory=amounts,
+        memory=_amounts(job, watch) if memory and has_memory(job) else {},
         collectives=_collectives(job, builder),
     )
 

@@ -112,12 +112,13 @@ def make_record(clock: Clock) -> Callable[..., SpeedRecord]:
         memory: Mapping[str, int] = {},
         rounds: int = 9,
         time: float = 1.0,
+        control: float = 1.0,
         backend: str = "torch",
         engine: str | None = None,
         collectives: Mapping[str, dict[str, int]] = {},
         **fields: Any,
     ) -> SpeedRecord:
-        scales = {"plain": 1.0, "control": 1.0, **step}
+        scales = {"plain": 1.0, "control": control, **step}
         contenders = {
             name: Counter(name, clock, (time * scale / 2, time * scale / 4, time * scale / 4))
             for name, scale in scales.items()

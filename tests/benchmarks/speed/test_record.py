@@ -57,6 +57,19 @@ def test_a_damaged_record_is_named(tmp_path: Path, make_record, place, value):
         read_record(path)
 
 
+@pytest.mark.parametrize("name", ["plain", "control"])
+def test_a_record_without_what_rules_are_compared_with_is_none(
+    tmp_path: Path, make_record, name: str
+):
+    path = write_record(make_record(), tmp_path)
+    told = json.loads(path.read_text())
+    for seconds in told["timings"].values():
+        del seconds[name]
+    path.write_text(json.dumps(told))
+    with pytest.raises(SpecError, match="its control"):
+        read_record(path)
+
+
 def test_half_a_record_is_named(tmp_path: Path, make_record):
     path = write_record(make_record(), tmp_path)
     path.write_bytes(path.read_bytes()[:200])

@@ -23,11 +23,12 @@ def table_below(text: str, heading: str) -> list[list[str]]:
 
 def test_rows_tell_ratios_rates_parts_and_memory(make_record):
     record = make_record(
-        {"ss": 1.25, "biotorch:ss": 2.0}, {"plain": 200, "ss": 300}, time=0.5, batch=8
+        {"ss": 1.25, "biotorch:ss": 2.0}, {"plain": 200, "ss": 300}, time=0.5, batch=8, control=0.75
     )
     plain, ss, peer = rows_of(record)
     assert (plain.ratio.median, plain.memory_ratio, plain.examples) == pytest.approx((1, 1, 16))
-    assert ss.ratio == ss.ratio._replace(n=9)
+    assert ss.ratio.n == ss.control.n == 9
+    assert ss.control[:3] == pytest.approx((0.75, 0.75, 0.75))
     assert ss.ratio[:3] == pytest.approx((1.25, 1.25, 1.25))
     assert (ss.seconds, ss.examples) == pytest.approx((0.625, 12.8))
     assert ss.split == pytest.approx((0.3125, 0.15625, 0.15625))
@@ -100,8 +101,8 @@ def test_growth_is_told_and_drawn_where_there_is_any(tmp_path: Path, make_record
     paths = write_report(tmp_path)
     assert [path.name for path in paths] == ["speed.md", "speed.png", "growth.png"]
     _, _, *rows = table_below(paths[0].read_text(), "## Growth")
-    told = "width, 8 to 16|torch|`ss`|depth 8, batch 32, 224 px|2|size^1.50|not measured"
-    assert rows[1] == told.split("|")
+    told = ["depth 8, batch 32, 224 px", "2", "size^1.50", "not measured"]
+    assert rows[1] == ["width, 8 to 16", "torch", "`ss`", *told]
 
 
 def test_the_figure_shows_every_ratio_and_where_noise_ends(make_record):

@@ -67,6 +67,16 @@ def test_each_combination_leaves_a_record_and_all_one_report(
     assert str(out / "speed.md") in output
 
 
+def test_the_seed_decides_the_order(tmp_path: Path, counter_builder):
+    orders = []
+    for seed in ("1", "2", "1"):
+        counter_builder.clock.log.clear()
+        wanted = ["--seed", seed, "--no-memory", "--overwrite", "--out", str(tmp_path)]
+        speed(*TINY, *wanted)
+        orders.append([name for name, _ in counter_builder.clock.log])
+    assert orders[0] == orders[2] != orders[1]
+
+
 def test_the_report_is_on_records_of_earlier_commands_too(tmp_path: Path, counter_builder, amounts):
     for rule, batch in (("ss", "4"), ("ss-fixed", "2")):
         speed(*TINY[:-6], "--batch", batch, "--rule", rule, "--no-memory", "--out", str(tmp_path))
@@ -103,9 +113,12 @@ def test_a_damaged_record_is_refused_before_anything_is_built(tmp_path: Path, co
     assert not counter_builder.built
 
 
-def test_what_a_backend_refuses_leaves_no_record(tmp_path: Path, counter_builder):
+def test_what_a_backend_refuses_is_not_measured_at_all(tmp_path: Path, counter_builder, amounts):
     with pytest.raises(SpecError, match="counted"):
-        speed(*TINY, "--rule", "ss-batch", "--no-memory", "--out", str(tmp_path / "found"))
+        speed(*TINY, "--rule", "ss", "--rule", "ss-batch", "--out", str(tmp_path / "found"))
+    assert counter_builder.built == ["plain", "plain", "ss"]
+    assert not counter_builder.clock.log
+    assert not amounts
     assert not (tmp_path / "found").exists()
 
 
@@ -148,5 +161,6 @@ def test_of_several_processes_one_writes_and_speaks(tmp_path: Path, command: Com
     for record in records:
         assert record.collectives["ss"] == record.collectives["fa"] == record.collectives["plain"]
         assert sum(record.collectives["plain"].values()) > 0
+        assert list(record.collectives) == ["plain", "ss", "fa"]
         assert record.memory == {}
     assert "Memory of several processes is not measured." in output
