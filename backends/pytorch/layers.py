@@ -28,7 +28,6 @@ from antiparallel.torch.attachment import (
     Seed,
     attachment,
     fixed_feedback,
-    kept_feedback,
     state_name,
 )
 from antiparallel.torch.feedback import Feedback, Redrawn, matrix_of, signed
@@ -47,8 +46,8 @@ class FeedbackLayer(nn.Module):
         feedback_scale: lambda.
         stream: The seed and the layer index that draws are keyed by.
         keep_feedback: Whether the rule keeps numbers that never change.
-        feedback: What it keeps: B for feedback alignment, M for ``ss-fixed``, otherwise None. Without
-            ``keep_feedback`` the signs of B, in int8, for ``fa-sign``, otherwise None.
+        feedback: What it keeps: B for feedback alignment, M for ``ss-fixed``, otherwise None.
+            Without ``keep_feedback`` the signs of B, in int8, for ``fa-sign``, otherwise None.
         backward_count: For ``ss-batch``, how many backward passes drew magnitudes.
     """
 
