@@ -117,21 +117,26 @@ def signed(weight: Any, magnitude: Any = 1.0) -> Any:
     return jnp.where(jnp.isnan(weight), weight, signs) * magnitude
 
 
-def draw_on_host(draw: Callable[[], np.ndarray[Any, Any]], like: Any) -> Any:
+def draw_on_host(draw: Callable[[], np.ndarray[Any, Any]], like: Any, *, pure: bool) -> Any:
     """Return what a function returns that NumPy runs at each execution, in the shape of ``like``.
 
+    Args:
+        draw: The function.
+        like: A tensor of the shape and dtype that are wanted.
+        pure: Whether each execution returns the same.
+
     Raises:
-        UnsupportedError: Several devices run the layer; each would draw for itself.
+        UnsupportedError: Several devices run the layer; unless pure, their draws would differ.
     """
     distribution = keras.distribution.distribution()
-    if distribution is not None and distribution.device_mesh.devices.size > 1:
+    if not pure and distribution is not None and distribution.device_mesh.devices.size > 1:
         raise UnsupportedError(
             "Expected one device under ss-batch: devices cannot agree on a draw. "
             f"Received: {distribution.device_mesh.devices.size} devices"
         )
     dtype = jnp.float64 if like.dtype == jnp.float64 else jnp.float32
-    drawn = io_callback(draw, jax.ShapeDtypeStruct(like.shape, dtype))
-    return drawn.astype(like.dtype)
+    callback = jax.pure_callback if pure else io_callback
+    return callback(draw, jax.ShapeDtypeStruct(like.shape, dtype)).astype(like.dtype)
 
 
 def pullback(

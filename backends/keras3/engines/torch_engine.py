@@ -215,8 +215,8 @@ def signed(weight: Tensor, magnitude: float | Tensor = 1.0) -> Tensor:
     return F.hardtanh_(scaled, -magnitude, magnitude)
 
 
-def draw_on_host(draw: Callable[[], np.ndarray[Any, Any]], like: Tensor) -> Tensor:
-    """Return what a NumPy function returns, as a tensor like another."""
+def draw_on_host(draw: Callable[[], np.ndarray[Any, Any]], like: Tensor, *, pure: bool) -> Tensor:
+    """Return what a NumPy function returns, as a tensor like another; ``pure`` or not."""
     from antiparallel.keras.engines.torch_uncompiled import drawn
 
     return torch.from_numpy(drawn(draw)).to(like)
