@@ -20,6 +20,11 @@ FIXED = ("ss-fixed", "fa", "fa-sign")
 
 # torch's own, at the first even kernel of a process
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+while_compiling = pytest.mark.filterwarnings(
+    "ignore::FutureWarning",
+    "ignore::DeprecationWarning",
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning",
+)
 
 
 @pytest.fixture(params=FIXED)
@@ -174,8 +179,7 @@ def test_under_torch_func_the_same_error_is_sent(fixed: str) -> None:
     assert torch.equal(*sent)
 
 
-# torch's own warnings while it compiles
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@while_compiling
 def test_compiled_it_sends_the_same_error(fixed: str, images: Tensor) -> None:
     kept, redrawn = pair(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)), fixed)
     torch.compiler.reset()
@@ -186,7 +190,7 @@ def test_compiled_it_sends_the_same_error(fixed: str, images: Tensor) -> None:
         assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@while_compiling
 @pytest.mark.parametrize("rule", ["ss-fixed", "fa"])
 def test_drawing_in_one_whole_graph_is_an_error_that_says_why(rule: str, images: Tensor) -> None:
     layer = pair(nn.Conv2d(3, 4, 3), rule)[1]
