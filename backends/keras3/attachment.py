@@ -3,10 +3,12 @@
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 from keras import layers, ops
+from numpy.typing import NDArray
 
 from antiparallel.keras.engines import engine
 from antiparallel.keras.feedback import rounded_scale
@@ -35,15 +37,19 @@ class Attachment:
         scale: What lambda is, as it was asked for.
         stream: The seed and the layer index that its draws are keyed by.
         feedback_scale: lambda of each of the layer's kernels.
+        keep_feedback: Whether it keeps numbers that never change.
     """
 
     rule: Rule
     scale: Scale
     stream: tuple[int, int]
     feedback_scale: Mapping[str, float]
+    keep_feedback: bool
 
 
-def attachment(layer: WeightLayer, rule: Rule | str, scale: Scale, seed: Seed) -> Attachment:
+def attachment(
+    layer: WeightLayer, rule: Rule | str, scale: Scale, seed: Seed, keep_feedback: bool = True
+) -> Attachment:
     """Work out a rule for a built layer, which stays as it is.
 
     Args:
@@ -52,6 +58,7 @@ def attachment(layer: WeightLayer, rule: Rule | str, scale: Scale, seed: Seed) -
         scale: What lambda is.
         seed: A seed, a pair (seed, layer index), or None for one from Python's generator, which
             ``keras.utils.set_random_seed`` seeds.
+        keep_feedback: Whether numbers that never change are kept.
 
     Raises:
         SpecError: An argument is not allowed.
@@ -59,11 +66,11 @@ def attachment(layer: WeightLayer, rule: Rule | str, scale: Scale, seed: Seed) -
     """
     rule = as_rule(rule)
     lambdas = {kernel.name: feedback_scale(kernel.geometry, scale) for kernel in kernels(layer)}
-    return Attachment(rule, scale, stream_of(rule, seed), lambdas)
+    return Attachment(rule, scale, stream_of(rule, seed), lambdas, keep_feedback)
 
 
 class FeedbackState(layers.Layer):
-    """What a rule keeps beside the weights, in a layer of its own.
+    """What a rule keeps beside the weights, in a layer of its own, and what it draws.
 
     So the weight layer's own variables, and with them the places in a file of weights, are
     those of Keras's layer.
@@ -71,30 +78,82 @@ class FeedbackState(layers.Layer):
     Args:
         owner: The layer whose rule it is.
         attachment: The rule.
+
+    Attributes:
+        entry: What it is saved as, see ``state_name``.
+        stream: The seed and the index that draws are keyed by.
+        counts: For ``ss-batch``, how many backward passes drew magnitudes, by the kernel's name.
+        matrices: What never changes and is kept, by the kernel's name.
     """
 
     def __init__(self, owner: WeightLayer, attachment: Attachment) -> None:
         super().__init__(name="feedback_state", dtype=owner.dtype_policy)
-        self.entry = state_name(attachment.rule)
+        self.attachment = attachment
+        self.entry = state_name(attachment.rule, attachment.keep_feedback)
         self.stream = attachment.stream
         self.counts: dict[str, int] = {}
         self.matrices: dict[str, Any] = {}
-        for number, kernel in enumerate(kernels(owner)):
+        self.places = {place[1].name: place for place in enumerate(kernels(owner))}
+        for kernel in kernels(owner):
             if self.entry == "feedback_stream":
                 self.counts[kernel.name] = 0
-            elif self.entry:
+            elif not self.draws:
                 self.matrices[kernel.name] = self.add_weight(
                     name=f"{kernel.name}_{self.entry}",
                     shape=kernel.shape,
-                    initializer=_Initial(owner, kernel, number, attachment),
-                    dtype=owner.variable_dtype,
+                    # Keras calls it when it makes the variable, maybe after the layer was built.
+                    initializer=partial(self.initial, owner, kernel),
+                    dtype="int8" if self.entry.endswith("_signs") else owner.variable_dtype,
                     trainable=False,
                 )
         self.built = True
 
+    @property
+    def draws(self) -> bool:
+        """Whether backward passes draw."""
+        return self.entry == "feedback_stream" or self.entry.endswith("_seed")
+
+    def fixed(self, name: str) -> NDArray[Any]:
+        """Draw the numbers of a kernel that never change: B, or for ``ss-fixed`` M."""
+        numbers = self._drawn(name, Purpose.FEEDBACK, 0)
+        return np.abs(numbers) if isinstance(self.attachment.rule, SignSymmetry) else numbers
+
+    def magnitude(self, name: str) -> NDArray[Any]:
+        """Draw the magnitudes that the next backward pass of a kernel will draw."""
+        return np.abs(self._drawn(name, Purpose.BATCH_MAGNITUDE, self.counts[name]))
+
+    def next_magnitude(self, name: str) -> NDArray[Any]:
+        """Draw the magnitudes of a kernel for a backward pass, which counts."""
+        magnitude = self.magnitude(name)
+        self.counts[name] += 1
+        return magnitude
+
+    def initial(self, owner: WeightLayer, kernel: Kernel, shape: Any, dtype: Any = None) -> Any:
+        """Return what never changes: B or its signs for feedback alignment, M for ``ss-fixed``."""
+        if self.attachment.rule != FeedbackAlignment(start="sign"):
+            return ops.convert_to_tensor(self.fixed(kernel.name), dtype=dtype)
+        if dtype == "int8":
+            return signs_of(owner, kernel)
+        weight = engine.as_tensor(getattr(owner, kernel.name))
+        scale = self.attachment.feedback_scale[kernel.name]
+        return engine.signed(weight, rounded_scale(scale, weight.dtype))
+
+    def _drawn(self, name: str, purpose: Purpose, count: int) -> NDArray[Any]:
+        number, kernel = self.places[name]
+        seed, index = self.stream
+        return draw_like(
+            kernel,
+            self.variable_dtype,
+            self.attachment.feedback_scale[name],
+            seed=seed,
+            index=index + number,
+            purpose=purpose,
+            count=count,
+        )
+
     def save_own_variables(self, store: Any) -> None:
-        """Save each matrix by its name, or the seed, the index and the counts."""
-        if self.entry == "feedback_stream":
+        """Save each matrix by its name, or what draws are keyed by: seed, index and counts."""
+        if self.draws:
             store[self.entry] = np.array([*self.stream, *self.counts.values()], np.uint64)
         for name, matrix in self.matrices.items():
             store[f"{name}_{self.entry}"] = matrix
@@ -109,14 +168,14 @@ class FeedbackState(layers.Layer):
         if not found:
             return
         shapes = {f"{name}_{self.entry}": tuple(m.shape) for name, m in self.matrices.items()}
-        if self.entry == "feedback_stream":
+        if self.draws:
             shapes = {self.entry: (2 + len(self.counts),)}
         if {key: array.shape for key, array in found.items()} != shapes:
             raise SpecError(
-                f"Expected the rule's state, of shapes {shapes}. "
+                f"Expected the rule's state under the same keep_feedback, of shapes {shapes}. "
                 f"Received: shapes={ {key: array.shape for key, array in found.items()} }"
             )
-        if self.entry == "feedback_stream":
+        if self.draws:
             seed, index, *counts = (int(number) for number in found[self.entry])
             self.stream = (seed, index)
             self.counts = dict(zip(self.counts, counts, strict=True))
@@ -124,42 +183,32 @@ class FeedbackState(layers.Layer):
             matrix.assign(found[f"{name}_{self.entry}"])
 
 
-class _Initial:
-    """The start of what never changes: B for feedback alignment, M for ``ss-fixed``.
+def signs_of(layer: WeightLayer, kernel: Kernel) -> Any:
+    """Return the signs of a kernel in int8.
 
-    Keras calls it when it makes the variable, which may be after the layer was built.
+    Raises:
+        SpecError: A weight is NaN.
     """
-
-    def __init__(
-        self, owner: WeightLayer, kernel: Kernel, number: int, attachment: Attachment
-    ) -> None:
-        self.owner, self.kernel, self.number, self.attachment = owner, kernel, number, attachment
-
-    def __call__(self, shape: Any, dtype: Any = None) -> Any:
-        rule, scale = self.attachment.rule, self.attachment.feedback_scale[self.kernel.name]
-        if rule == FeedbackAlignment(start="sign"):
-            weight = engine.as_tensor(getattr(self.owner, self.kernel.name))
-            return engine.signed(weight, rounded_scale(scale, weight.dtype))
-        seed, index = self.attachment.stream
-        numbers = draw_like(
-            self.kernel,
-            str(dtype),
-            scale,
-            seed=seed,
-            index=index + self.number,
-            purpose=Purpose.FEEDBACK,
+    weight = engine.as_tensor(getattr(layer, kernel.name))
+    if bool(ops.any(ops.isnan(weight))):
+        raise SpecError(
+            "Expected weights without NaN for fa-sign under keep_feedback=False, which keeps signs "
+            f"in int8. Received: layer={layer.name!r} with NaN in {kernel.name}"
         )
-        numbers = np.abs(numbers) if isinstance(rule, SignSymmetry) else numbers
-        return ops.convert_to_tensor(numbers, dtype=dtype)
+    return ops.cast(engine.signed(weight), "int8")
 
 
-def state_name(rule: Rule) -> str:
-    """Return what the rule keeps, empty if it keeps nothing."""
+def state_name(rule: Rule, keep_feedback: bool) -> str:
+    """Return the name of what a rule keeps, empty if it keeps nothing."""
     if isinstance(rule, FeedbackAlignment):
-        return "feedback"
-    if isinstance(rule, Backprop):
+        kept, instead = "feedback", "seed" if rule.start == "random" else "signs"
+    elif isinstance(rule, Backprop) or rule.magnitude == "uniform":
         return ""
-    return {"uniform": "", "fixed": "magnitude", "batch": "feedback_stream"}[rule.magnitude]
+    elif rule.magnitude == "batch":
+        return "feedback_stream"
+    else:
+        kept, instead = "magnitude", "seed"
+    return kept if keep_feedback else f"{kept}_{instead}"
 
 
 def stream_of(rule: Rule, seed: Seed) -> tuple[int, int]:

@@ -5,10 +5,11 @@ from fnmatch import fnmatchcase
 
 import keras
 
-from antiparallel.keras.attachment import attachment
+from antiparallel.keras.attachment import attachment, signs_of, state_name
 from antiparallel.keras.bypass import hidden_layers
 from antiparallel.keras.inventory import Found, weight_layers
 from antiparallel.keras.layers import FEEDBACK_LAYERS, FeedbackLayer
+from antiparallel.keras.layout import kernels
 from antiparallel.spec import Backprop, Rule, Scale, SpecError, UnsupportedError, as_rule
 from antiparallel.spec.draws import require_word
 
@@ -24,6 +25,7 @@ def convert(
     overrides: Mapping[str, Rule | str] | None = None,
     scale: Scale = "paper",
     seed: int = 0,
+    keep_feedback: bool = True,
 ) -> keras.layers.Layer:
     """Give every weight layer of a built model a feedback rule, in place.
 
@@ -44,13 +46,18 @@ def convert(
         scale: What lambda is.
         seed: The experiment's seed; weight layer number i draws with index i, counted over all
             weight layers, converted or not. A separable convolution counts as two.
+        keep_feedback: Whether rules keep numbers that never change, one for each weight. Without,
+            each backward pass draws them again, on the CPU, the same to the bit, so that ``fa`` and
+            ``ss-fixed`` take no more memory than ``ss``, and more time (TensorFlow cannot draw
+            under ``jit_compile``); ``fa-sign`` keeps signs, in a byte each.
 
     Returns:
         The model.
 
     Raises:
         SpecError: A rule, scale or seed is not allowed, a pattern matches no weight layer, the
-            model is not built or is converted already, or it has nothing to convert.
+            model is not built or is converted already, or it has nothing to convert; or weights
+            are NaN whose signs ``fa-sign`` is to keep without ``keep_feedback``.
         UnsupportedError: A pattern asks for a rule for a layer that cannot follow it, or a Lambda
             layer hides weights.
 
@@ -63,7 +70,10 @@ def convert(
     _require_convertible(model, layers)
     rules = _assigned_rules(layers, rule, overrides or {})
     plan = [
-        (found.module, attachment(found.module, rules[found.index], scale, (seed, found.index)))
+        (
+            found.module,
+            attachment(found.module, rules[found.index], scale, (seed, found.index), keep_feedback),
+        )
         for found in layers
         if not found.obstacle
     ]
@@ -73,6 +83,10 @@ def convert(
             "Expected a model with weight layers that can follow a rule. "
             f"Received: model={type(model).__name__} ({reasons or 'no weight layers'})"
         )
+    for module, planned in plan:
+        if state_name(planned.rule, planned.keep_feedback) == "feedback_signs":
+            for kernel in kernels(module):
+                signs_of(module, kernel)  # refuses NaN
     for module, planned in plan:
         module.__class__ = FEEDBACK_LAYERS[type(module)]
         assert isinstance(module, FeedbackLayer)

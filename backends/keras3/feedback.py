@@ -9,17 +9,33 @@ from keras import ops
 
 from antiparallel.keras.engines import engine
 
+Draw: TypeAlias = Callable[[], np.ndarray[Any, Any]]
+
 Magnitude: TypeAlias = Any
-"""A number, a tensor, or a function that draws a NumPy array."""
+"""A number, a tensor, a function that draws a NumPy array, or what is drawn again."""
+
+
+@dataclass(frozen=True)
+class Redrawn:
+    """Numbers that are not kept: each backward pass that needs them draws the same ones again.
+
+    Args:
+        draw: Draws them.
+        magnitudes: Whether they are M, which takes the signs of the weights, or B itself.
+    """
+
+    draw: Draw
+    magnitudes: bool
 
 
 class Feedback(NamedTuple):
     """What a layer's B is made of. B itself exists only while the layer's backward runs.
 
     Args:
-        matrix: B; or, where there is a magnitude, the weights whose sign B takes.
+        matrix: B; or, where there is a magnitude, the weights whose sign B takes, or these signs in
+            int8 beside a magnitude in B's dtype.
         magnitude: None, or M in ``B = M * sign(matrix)``: a number, a tensor, or a function that
-            NumPy runs once for every backward pass.
+            NumPy runs once for every backward pass; or what is drawn again instead of being kept.
     """
 
     matrix: Any
@@ -136,32 +152,34 @@ def send_back(y: Any, x: Any, feedback: Feedback, operation: Operation) -> Any:
         operation: The layer's linear map.
     """
     matrix, magnitude = feedback
-    array = magnitude is not None and not callable(magnitude) and not isinstance(magnitude, float)
-    arrays = (matrix, magnitude) if array else (matrix,)
+    known = magnitude is None or callable(magnitude) or isinstance(magnitude, float | Redrawn)
+    arrays = (matrix,) if known else (matrix, magnitude)
 
     def input_gradient(error: Any, like: Any, matrix: Any, *given: Any) -> Any:
-        made = matrix_of(Feedback(matrix, given[0] if given else magnitude))
+        made = matrix_of(Feedback(matrix, given[0] if given else magnitude), error)
         # Under a mixed policy the error comes in the output's dtype.
         return operation.input_gradient(error, ops.cast(made, error.dtype), like)
 
     return engine.send_back(y, x, arrays, input_gradient, drawn=callable(magnitude))
 
 
-def matrix_of(feedback: Feedback) -> Any:
-    """Return B."""
+def matrix_of(feedback: Feedback, error: Any | None = None) -> Any:
+    """Return B; in a backward pass, for the error that arrived."""
     matrix, magnitude = feedback
     if magnitude is None:
         return matrix
     if isinstance(magnitude, float):
         return engine.signed(matrix, rounded_scale(magnitude, matrix.dtype))
+    if isinstance(magnitude, Redrawn):
+        drawn = engine.draw_on_host(magnitude.draw, matrix, error, pure=True)
+        return engine.signed(matrix, drawn) if magnitude.magnitudes else drawn
     if callable(magnitude):
-        magnitude = engine.draw_on_host(magnitude, matrix)
+        magnitude = engine.draw_on_host(magnitude, matrix, error, pure=False)
+    if "int8" in str(matrix.dtype):  # signs already
+        return ops.cast(matrix, magnitude.dtype) * magnitude
     return engine.signed(matrix, ops.cast(magnitude, matrix.dtype))
 
 
 def rounded_scale(scale: float, dtype: Any) -> float:
     """Return lambda as the specification rounds it: to narrow dtypes from float32 (clause R10)."""
     return scale if "float64" in str(dtype) else float(np.float32(scale))
-
-
-Draw: TypeAlias = Callable[[], Any]

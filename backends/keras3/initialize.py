@@ -3,8 +3,6 @@
 import keras
 import numpy as np
 
-from antiparallel.keras.engines import engine
-from antiparallel.keras.feedback import rounded_scale
 from antiparallel.keras.inventory import weight_layers
 from antiparallel.keras.layers import FeedbackLayer
 from antiparallel.keras.layout import Kernel, WeightLayer, draw_like, kernels
@@ -60,10 +58,10 @@ def initialize(
         if layer.bias is not None:
             layer.bias.assign(np.zeros(layer.bias.shape))
         if isinstance(layer, FeedbackLayer) and layer.rule == FeedbackAlignment(start="sign"):
-            assert layer.feedback_state is not None
-            weight = engine.as_tensor(variable)
-            own = rounded_scale(layer.feedback_scale[kernel.name], weight.dtype)
-            layer.feedback_state.matrices[kernel.name].assign(engine.signed(weight, own))
+            state = layer.feedback_state
+            assert state is not None
+            matrix = state.matrices[kernel.name]
+            matrix.assign(state.initial(layer, kernel, matrix.shape, matrix.dtype))
     return model
 
 

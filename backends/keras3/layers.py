@@ -1,18 +1,18 @@
 """Keras's weight layers with a feedback rule.
 
-Each is the ``keras.layers`` layer of the same name, with its signature and three keyword
-arguments: ``rule``, ``scale`` and ``seed``. Forward results are Keras's own; only the error that
-the layer sends to its input is computed with B.
+Each is the ``keras.layers`` layer of the same name, with its signature and four keyword arguments:
+``rule``, ``scale``, ``seed`` and ``keep_feedback``, which are those of ``convert``. Forward results
+are Keras's own; only the error that the layer sends to its input is computed with B.
 """
 
 import inspect
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
-import numpy as np
 from keras import layers, ops
+from keras.backend import standardize_dtype
 from keras.saving import register_keras_serializable
-from numpy.typing import NDArray
 
 from antiparallel.keras import functional
 from antiparallel.keras.attachment import (
@@ -24,8 +24,8 @@ from antiparallel.keras.attachment import (
     stream_of,
 )
 from antiparallel.keras.engines import engine
-from antiparallel.keras.feedback import Feedback, matrix_of
-from antiparallel.keras.layout import Kernel, WeightLayer, draw_like, kernels
+from antiparallel.keras.feedback import Feedback, Redrawn, matrix_of, rounded_scale
+from antiparallel.keras.layout import WeightLayer, kernels
 from antiparallel.spec import (
     Backprop,
     Rule,
@@ -39,7 +39,6 @@ from antiparallel.spec import (
 from antiparallel.spec import (
     Dense as DenseGeometry,
 )
-from antiparallel.spec.draws import Purpose
 
 
 class FeedbackLayer(layers.Layer):
@@ -50,13 +49,15 @@ class FeedbackLayer(layers.Layer):
         scale: What lambda is, as it was asked for.
         stream: The seed and the index that draws are keyed by; a second kernel has the next index.
         feedback_scale: lambda of each kernel, by the kernel's name; known once built.
-        feedback_state: What the rule keeps, None for ``bp`` and ``ss``.
+        keep_feedback: Whether the rule keeps numbers that never change.
+        feedback_state: What the rule keeps and draws, None for ``bp`` and ``ss``.
     """
 
     rule: Rule
     scale: Scale
     stream: tuple[int, int]
     feedback_scale: Mapping[str, float]
+    keep_feedback: bool
     feedback_state: FeedbackState | None
 
     def __init__(
@@ -65,6 +66,7 @@ class FeedbackLayer(layers.Layer):
         rule: Rule | str = "ss",
         scale: Scale = "paper",
         seed: Seed = None,
+        keep_feedback: bool = True,
         **kwargs: Any,
     ) -> None:
         rule = as_rule(rule)
@@ -72,13 +74,15 @@ class FeedbackLayer(layers.Layer):
         stream = stream_of(rule, seed)
         super().__init__(*args, **kwargs)
         self.rule, self.scale, self.stream = rule, scale, stream
+        self.keep_feedback = keep_feedback
         self.feedback_state = None
 
     def build(self, input_shape: Any) -> None:
         """Make Keras's variables and what the rule keeps."""
         super().build(input_shape)
         self.built = True
-        self.attach(attachment(cast(WeightLayer, self), self.rule, self.scale, self.stream))
+        layer = cast(WeightLayer, self)
+        self.attach(attachment(layer, self.rule, self.scale, self.stream, self.keep_feedback))
 
     def attach(self, attachment: Attachment) -> None:
         """Set the rule and what belongs to it."""
@@ -86,15 +90,17 @@ class FeedbackLayer(layers.Layer):
         self.scale = attachment.scale
         self.stream = attachment.stream
         self.feedback_scale = dict(attachment.feedback_scale)
+        self.keep_feedback = attachment.keep_feedback
         locked = self._tracker.locked  # a built layer takes no new state, as under enable_lora
         self._tracker.unlock()
         try:
-            kept = state_name(attachment.rule)
-            self.feedback_state = FeedbackState(self, attachment) if kept else None
+            stateful = state_name(attachment.rule, attachment.keep_feedback)
+            self.feedback_state = FeedbackState(self, attachment) if stateful else None
         finally:
             if locked:
                 self._tracker.lock()
-        if kept == "feedback_stream" and "draws under jit" in engine.LACKS:
+        draws = self.feedback_state is not None and self.feedback_state.draws
+        if draws and "draws under jit" in engine.LACKS:
             self.supports_jit = False
 
     def detach_rule(self) -> None:
@@ -102,7 +108,14 @@ class FeedbackLayer(layers.Layer):
         if self.feedback_state is not None:
             self._tracker.untrack(self.feedback_state)
             self.supports_jit = True
-        for name in ("rule", "scale", "stream", "feedback_scale", "feedback_state"):
+        for name in (
+            "rule",
+            "scale",
+            "stream",
+            "feedback_scale",
+            "keep_feedback",
+            "feedback_state",
+        ):
             delattr(self, name)
 
     def feedback_matrix(self, kernel: str = "kernel") -> Any:
@@ -122,13 +135,18 @@ class FeedbackLayer(layers.Layer):
             return weight
         matrix, magnitude = self._feedback(kernel, weight)
         if callable(magnitude):
-            magnitude = engine.as_tensor(self._magnitude(kernel))
+            assert self.feedback_state is not None
+            magnitude = engine.as_tensor(self.feedback_state.magnitude(kernel))
         return matrix_of(Feedback(matrix, magnitude))
 
     def get_config(self) -> dict[str, Any]:
         """Return Keras's own configuration and the rule's."""
-        rule = {"rule": self.rule.name, "scale": self.scale, "seed": list(self.stream)}
-        return super().get_config() | rule
+        return super().get_config() | {
+            "rule": self.rule.name,
+            "scale": self.scale,
+            "seed": list(self.stream),
+            "keep_feedback": self.keep_feedback,
+        }
 
     def quantized_call(self, *args: Any, **kwargs: Any) -> Any:
         """Refuse: quantised weights have no feedback rule.
@@ -143,39 +161,21 @@ class FeedbackLayer(layers.Layer):
 
     def _feedback(self, name: str, weight: Any) -> Feedback:
         """Return what B is made of; weight is W as this forward pass uses it."""
-        if not isinstance(self.rule, SignSymmetry):
-            return Feedback(self._kept(name))
-        if self.rule.magnitude == "uniform":
-            return Feedback(weight, self.feedback_scale[name])
-        if self.rule.magnitude == "fixed":
-            return Feedback(weight, self._kept(name))
-        return Feedback(weight, lambda: self._next_magnitude(name))
-
-    def _kept(self, name: str) -> Any:
-        assert self.feedback_state is not None
-        return engine.as_tensor(self.feedback_state.matrices[name])
-
-    def _next_magnitude(self, name: str) -> NDArray[Any]:
-        magnitude = self._magnitude(name)
-        assert self.feedback_state is not None
-        self.feedback_state.counts[name] += 1
-        return magnitude
-
-    def _magnitude(self, name: str) -> NDArray[Any]:
-        state = self.feedback_state
-        assert state is not None
-        seed, index = state.stream
-        number, kernel = _numbered(self, name)
-        drawn = draw_like(
-            kernel,
-            self.variable_dtype,
-            self.feedback_scale[name],
-            seed=seed,
-            index=index + number,
-            purpose=Purpose.BATCH_MAGNITUDE,
-            count=state.counts[name],
-        )
-        return np.abs(drawn)
+        state, scale = self.feedback_state, self.feedback_scale[name]
+        if state is None:
+            return Feedback(weight, scale)
+        if state.entry == "feedback_stream":
+            return Feedback(weight, partial(state.next_magnitude, name))
+        magnitudes = isinstance(self.rule, SignSymmetry)
+        if state.draws:
+            return Feedback(weight, Redrawn(partial(state.fixed, name), magnitudes))
+        kept = engine.as_tensor(state.matrices[name])
+        if magnitudes:
+            return Feedback(weight, kept)
+        if self.keep_feedback:
+            return Feedback(kept)
+        dtype = standardize_dtype(weight.dtype)
+        return Feedback(kept, ops.convert_to_tensor(rounded_scale(scale, dtype), dtype=dtype))
 
     def _activated(self, y: Any) -> Any:
         activation = cast(Any, self).activation
@@ -377,12 +377,6 @@ FEEDBACK_LAYERS: dict[type[layers.Layer], type[FeedbackLayer]] = {
     )
 }
 """The layer with a rule for each plain one."""
-
-
-def _numbered(layer: FeedbackLayer, name: str) -> tuple[int, Kernel]:
-    """Return a kernel of a layer and its place among the layer's kernels."""
-    found = enumerate(kernels(cast(WeightLayer, layer)))
-    return next((number, kernel) for number, kernel in found if kernel.name == name)
 
 
 def _with_rule_arguments(plain: type[layers.Layer]) -> inspect.Signature:

@@ -265,7 +265,7 @@ def _native_input_gradient(
     plain = next(plain for plain, own in FEEDBACK_LAYERS.items() if isinstance(layer, own))
     dtype = keras.backend.standardize_dtype(error.dtype)
     config = layer.get_config()
-    for name in ("rule", "scale", "seed"):
+    for name in ("rule", "scale", "seed", "keep_feedback"):
         del config[name]
     no_bias = {"bias_axes": None} if "bias_axes" in config else {"use_bias": False}
     native = plain.from_config(config | no_bias | {"activation": None, "dtype": dtype})

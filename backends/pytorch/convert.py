@@ -24,6 +24,7 @@ def convert(
     overrides: Mapping[str, Rule | str] | None = None,
     scale: Scale = "paper",
     seed: int = 0,
+    keep_feedback: bool = True,
 ) -> nn.Module:
     """Give every weight layer of a model a feedback rule, in place.
 
@@ -40,13 +41,18 @@ def convert(
         scale: What lambda is.
         seed: The experiment's seed; weight layer number i draws with index i, counted over all
             weight layers, converted or not.
+        keep_feedback: Whether rules keep numbers that never change, one for each weight. Without,
+            each backward pass draws them again, on the CPU, the same to the bit, so that ``fa`` and
+            ``ss-fixed`` take no more memory than ``ss``, and more time; ``fa-sign`` keeps signs,
+            in a byte each.
 
     Returns:
         The model.
 
     Raises:
         SpecError: A rule, scale or seed is not allowed, a pattern matches no weight layer, the
-            model is converted already, or it has nothing to convert.
+            model is converted already, or it has nothing to convert; or weights are NaN whose
+            signs ``fa-sign`` is to keep without ``keep_feedback``.
         UnsupportedError: A pattern asks for a rule for a layer that cannot follow it.
 
     References:
@@ -57,7 +63,10 @@ def convert(
     layers = weight_layers(model)
     rules = _assigned_rules(layers, rule, overrides or {})
     plan = [
-        (found.module, attachment(found.module, rules[found.index], scale, (seed, found.index)))
+        (
+            found.module,
+            attachment(found.module, rules[found.index], scale, (seed, found.index), keep_feedback),
+        )
         for found in layers
         if not found.obstacle
     ]

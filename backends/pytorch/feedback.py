@@ -9,22 +9,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Magnitude: TypeAlias = float | Tensor | Callable[[], Tensor]
-
-
 _LARGEST_POWER = {
     dtype: 2.0 ** (math.frexp(torch.finfo(dtype).max)[1] - 1)
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 }
 
 
+@dataclass(frozen=True)
+class Redrawn:
+    """Numbers that are not kept: each backward pass that needs them draws the same ones again.
+
+    Args:
+        draw: Draws them, like the weights that it is given.
+        magnitudes: Whether they are M, which takes the signs of the weights, or B itself.
+    """
+
+    draw: Callable[[Tensor], Tensor]
+    magnitudes: bool
+
+
+Magnitude: TypeAlias = float | Tensor | Callable[[], Tensor] | Redrawn
+
+
 class Feedback(NamedTuple):
     """What a layer's B is made of. B itself exists only while the layer's backward runs.
 
     Args:
-        matrix: B; or, where there is a magnitude, the weights whose sign B takes.
+        matrix: B; or, where there is a magnitude, the weights whose sign B takes, or these signs in
+            int8 beside a magnitude in B's dtype.
         magnitude: None, or M in ``B = M * sign(matrix)``: a number, a tensor, or a function that
-            is called once for every backward pass.
+            is called once for every backward pass; or what is drawn again instead of being kept.
     """
 
     matrix: Tensor
@@ -131,12 +145,26 @@ def send_back(y: Tensor, x: Tensor, feedback: Feedback, operation: Operation) ->
     return sent
 
 
+def matrix_of(feedback: Feedback) -> Tensor:
+    """Return B."""
+    matrix, magnitude = feedback
+    if magnitude is None:
+        return matrix
+    if isinstance(magnitude, Redrawn):
+        drawn = magnitude.draw(matrix)
+        return signed(matrix, drawn) if magnitude.magnitudes else drawn
+    return signed(matrix, magnitude() if callable(magnitude) else magnitude)
+
+
 def signed(weight: Tensor, magnitude: float | Tensor) -> Tensor:
     """Return ``magnitude * sign(weight)``, where the sign of NaN is NaN (clause R7).
 
     Torch's own sign makes NaN zero. So weights are scaled up until all but zeros exceed any
     magnitude, subnormal ones too, and clipped, in place (by hardtanh, which vmap can batch).
     """
+    if weight.dtype == torch.int8:  # signs already
+        assert isinstance(magnitude, Tensor)
+        return weight.to(magnitude.dtype).mul_(magnitude)
     largest = _LARGEST_POWER[weight.dtype]
     scaled = weight.mul(largest).mul_(largest)
     if isinstance(magnitude, Tensor):
@@ -154,8 +182,7 @@ class _SendingBack(torch.autograd.Function):
             magnitude = magnitude()  # first, because every backward pass counts (clause R4)
         if not ctx.needs_input_grad[1]:
             return error, None, None, None, None
-        if magnitude is not None:
-            matrix = signed(matrix, magnitude)
+        matrix = matrix_of(Feedback(matrix, magnitude))
         # Under autocast the error comes in the output's dtype and x has its own.
         sent = ctx.operation.input_gradient(error, matrix.to(error.dtype), ctx.shape)
         return error, sent.to(ctx.dtype), None, None, None

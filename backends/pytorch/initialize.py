@@ -6,7 +6,7 @@ from torch.nn.utils import parametrize
 
 from antiparallel.spec import FeedbackAlignment, Scale, SpecError, UnsupportedError, feedback_scale
 from antiparallel.spec.draws import Purpose
-from antiparallel.torch.feedback import signed
+from antiparallel.torch.attachment import kept_feedback
 from antiparallel.torch.inventory import weight_layers
 from antiparallel.torch.layers import FeedbackLayer
 from antiparallel.torch.layout import WeightLayer, draw_like, geometry, weight_of
@@ -68,7 +68,14 @@ def initialize(model: nn.Module, *, scale: Scale | None = None, seed: int = 0) -
     for found in layers:
         module = found.module
         if isinstance(module, FeedbackLayer) and module.rule == FeedbackAlignment(start="sign"):
-            module.feedback = signed(weight_of(module), module.feedback_scale)
+            module.feedback = kept_feedback(
+                module,
+                weight_of(module),
+                module.rule,
+                module.feedback_scale,
+                module.stream,
+                module.keep_feedback,
+            )
     return model
 
 

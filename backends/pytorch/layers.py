@@ -1,8 +1,8 @@
 """Torch's weight layers with a feedback rule.
 
-Each is the ``torch.nn`` layer of the same name, with its signature and three keyword arguments:
-``rule``, ``scale`` and ``seed``. Forward results are torch's own; only the error that the layer
-sends to its input is computed with B.
+Each is the ``torch.nn`` layer of the same name, with its signature and four keyword arguments:
+``rule``, ``scale``, ``seed`` and ``keep_feedback``, which are those of ``convert``. Forward results
+are torch's own; only the error that the layer sends to its input is computed with B.
 """
 
 import inspect
@@ -23,8 +23,14 @@ from antiparallel.spec import (
 )
 from antiparallel.spec.draws import Purpose
 from antiparallel.torch import functional
-from antiparallel.torch.attachment import Attachment, Seed, attachment, fixed_feedback
-from antiparallel.torch.feedback import Feedback, signed
+from antiparallel.torch.attachment import (
+    Attachment,
+    Seed,
+    attachment,
+    fixed_feedback,
+    state_name,
+)
+from antiparallel.torch.feedback import Feedback, Redrawn, matrix_of, signed
 from antiparallel.torch.layout import WeightLayer, draw_like, output_padding, weight_of
 
 
@@ -39,13 +45,16 @@ class FeedbackLayer(nn.Module):
         rule: The rule.
         feedback_scale: lambda.
         stream: The seed and the layer index that draws are keyed by.
-        feedback: B for feedback alignment, M for ``ss-fixed``, otherwise None.
+        keep_feedback: Whether the rule keeps numbers that never change.
+        feedback: What it keeps: B for feedback alignment, M for ``ss-fixed``, otherwise None.
+            Without ``keep_feedback`` the signs of B, in int8, for ``fa-sign``, otherwise None.
         backward_count: For ``ss-batch``, how many backward passes drew magnitudes.
     """
 
     rule: Rule
     feedback_scale: float
     stream: tuple[int, int]
+    keep_feedback: bool
     feedback: Tensor | None
     backward_count: int
 
@@ -55,22 +64,31 @@ class FeedbackLayer(nn.Module):
         rule: Rule | str = "ss",
         scale: Scale = "paper",
         seed: Seed = None,
+        keep_feedback: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.attach(attachment(cast(WeightLayer, self), rule, scale, seed))
+        self.attach(attachment(cast(WeightLayer, self), rule, scale, seed, keep_feedback))
 
     def attach(self, attachment: Attachment) -> None:
         """Set the rule and what belongs to it."""
         self.rule = attachment.rule
         self.feedback_scale = attachment.feedback_scale
         self.stream = attachment.stream
+        self.keep_feedback = attachment.keep_feedback
         self.feedback = attachment.feedback
         self.backward_count = 0
 
     def detach_rule(self) -> None:
         """Remove the rule and what belongs to it, for the way back to the plain layer."""
-        for name in ("rule", "feedback_scale", "stream", "feedback", "backward_count"):
+        for name in (
+            "rule",
+            "feedback_scale",
+            "stream",
+            "keep_feedback",
+            "feedback",
+            "backward_count",
+        ):
             delattr(self, name)
 
     def feedback_matrix(self) -> Tensor:
@@ -79,25 +97,31 @@ class FeedbackLayer(nn.Module):
         if isinstance(self.rule, Backprop):
             return weight
         matrix, magnitude = self._feedback(weight)
-        if magnitude is None:
-            return matrix
         if callable(magnitude):
             magnitude = self._drawn_magnitude()
-        return signed(matrix, magnitude)
+        return matrix_of(Feedback(matrix, magnitude))
 
     def extra_repr(self) -> str:
         """Return torch's own text and the rule."""
-        return f"{super().extra_repr()}, rule={self.rule.name}"
+        not_kept = "" if self.keep_feedback else ", keep_feedback=False"
+        return f"{super().extra_repr()}, rule={self.rule.name}{not_kept}"
 
     def _feedback(self, weight: Tensor) -> Feedback:
         """Return what B is made of; weight is W as this forward pass uses it."""
-        if not isinstance(self.rule, SignSymmetry):
+        if isinstance(self.rule, SignSymmetry):
+            if self.rule.magnitude == "uniform":
+                return Feedback(weight.detach(), self.feedback_scale)
+            if self.rule.magnitude == "batch":
+                return Feedback(weight.detach(), self._next_magnitude)
+            if self.keep_feedback:
+                return Feedback(weight.detach(), self._known_feedback())
+            return Feedback(weight.detach(), Redrawn(self._redrawn, magnitudes=True))
+        if self.keep_feedback:
             return Feedback(self._known_feedback())
-        if self.rule.magnitude == "uniform":
-            return Feedback(weight.detach(), self.feedback_scale)
-        if self.rule.magnitude == "fixed":
-            return Feedback(weight.detach(), self._known_feedback())
-        return Feedback(weight.detach(), self._next_magnitude)
+        if self.rule == FeedbackAlignment(start="sign"):
+            one = torch.ones((), dtype=weight.dtype)
+            return Feedback(self._known_feedback(), signed(one, self.feedback_scale))
+        return Feedback(weight.detach(), Redrawn(self._redrawn, magnitudes=False))
 
     def _known_feedback(self) -> Tensor:
         if self.feedback is None:
@@ -107,6 +131,16 @@ class FeedbackLayer(nn.Module):
                 f"layer={self}"
             )
         return self.feedback
+
+    def _redrawn(self, weight: Tensor) -> Tensor:
+        from antiparallel.torch.uncompiled import drawn
+
+        numbers: Tensor = drawn(lambda: self._fixed_feedback(weight))
+        return numbers
+
+    def _fixed_feedback(self, weight: Tensor) -> Tensor | None:
+        layer = cast(WeightLayer, self)
+        return fixed_feedback(layer, weight, self.rule, self.feedback_scale, self.stream)
 
     def _next_magnitude(self) -> Tensor:
         from antiparallel.torch.uncompiled import drawn
@@ -146,19 +180,19 @@ class FeedbackLayer(nn.Module):
         if self.rule == FeedbackAlignment(start="sign"):
             self.feedback = None
         else:
-            self.feedback = fixed_feedback(
-                layer, weight, self.rule, self.feedback_scale, self.stream
-            )
+            self.feedback = self._fixed_feedback(weight)
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        name = self._state_name()
+        name = state_name(self.rule, self.keep_feedback)
         if name == "feedback_stream":
             destination[prefix + name] = torch.tensor(
                 [*self.stream, self.backward_count], dtype=torch.uint64
             )
+        elif name.endswith("_seed"):
+            destination[prefix + name] = torch.tensor(self.stream, dtype=torch.uint64)
         elif name and self.feedback is not None:
             destination[prefix + name] = self.feedback if keep_vars else self.feedback.detach()
 
@@ -172,8 +206,16 @@ class FeedbackLayer(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        key = prefix + self._state_name()
-        state = state_dict.get(key) if self._state_name() else None
+        name = state_name(self.rule, self.keep_feedback)
+        other = prefix + state_name(self.rule, not self.keep_feedback)
+        key = prefix + name
+        state = state_dict.get(key) if name else None
+        if other != key and other in state_dict:
+            error_msgs.append(
+                "Expected the checkpoint of a layer with the same keep_feedback, which is "
+                f"{self.keep_feedback}. Received: {other}"
+            )
+            return
         if state is not None and (problem := self._problem_with(state)):
             error_msgs.append(f"{problem} Received: {key}={_described(state)}")
             return
@@ -187,35 +229,35 @@ class FeedbackLayer(nn.Module):
         if self.feedback is not None and self.feedback.is_meta:
             self._redraw_from_meta()
 
-    def _state_name(self) -> str:
-        """Return the name of the rule's entry in a state dict, empty if it adds none."""
-        if isinstance(self.rule, FeedbackAlignment):
-            return "feedback"
-        if isinstance(self.rule, Backprop):
-            return ""
-        return {"uniform": "", "fixed": "magnitude", "batch": "feedback_stream"}[
-            self.rule.magnitude
-        ]
-
     def _problem_with(self, state: object) -> str:
         weight = weight_of(cast(WeightLayer, self))
         if not isinstance(state, Tensor):
             return "Expected a tensor."
-        if self._state_name() == "feedback_stream":
+        name = state_name(self.rule, self.keep_feedback)
+        if name == "feedback_stream":
             fits = state.shape == (3,) and state.dtype == torch.uint64
             return "" if fits else "Expected three uint64: seed, index and count."
+        if name.endswith("_seed"):
+            fits = state.shape == (2,) and state.dtype == torch.uint64
+            return "" if fits else "Expected two uint64: seed and index."
+        if name.endswith("_signs"):
+            fits = state.shape == weight.shape and state.dtype == torch.int8
+            return "" if fits else f"Expected signs in int8 of shape {tuple(weight.shape)}."
         if state.shape != weight.shape or not state.is_floating_point():
             return f"Expected floating-point feedback of shape {tuple(weight.shape)}."
         return ""
 
     def _take_state(self, state: Tensor, assign: bool) -> None:
-        if self._state_name() == "feedback_stream":
-            seed, index, self.backward_count = state.tolist()
+        if state.dtype == torch.uint64:
+            seed, index, *counts = state.tolist()
             self.stream = (seed, index)
+            (self.backward_count,) = counts or (0,)
         elif assign:
             self.feedback = state.detach()
         elif self.feedback is None:
-            self.feedback = state.detach().to(weight_of(cast(WeightLayer, self)), copy=True)
+            weight = weight_of(cast(WeightLayer, self))
+            dtype = weight.dtype if state.is_floating_point() else state.dtype
+            self.feedback = torch.empty_like(weight, dtype=dtype).copy_(state)
         else:
             with torch.no_grad():
                 self.feedback.copy_(state)

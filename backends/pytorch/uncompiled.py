@@ -11,7 +11,7 @@ from torch import Tensor
 
 # Drawing needs NumPy: torch.compile breaks the graph here, or says why it cannot.
 @torch.compiler.disable(  # type: ignore[no-untyped-call,untyped-decorator]  # torch's
-    reason="ss-batch draws its magnitudes outside the compiled graph"
+    reason="ss-batch, and fa and ss-fixed that are not kept, draw outside the compiled graph"
 )
 def drawn(draw: Callable[[], Tensor]) -> Tensor:
     """Return what a function draws."""

@@ -92,7 +92,7 @@ def draw_anew(layer: WeightLayer, scale: Scale, identity: tuple[int, int]) -> No
     )
     if isinstance(layer, FeedbackLayer):
         drawn = attachment(
-            layer, layer.rule, scale, identity
+            layer, layer.rule, scale, identity, layer.keep_feedback
         )  # after the weights: it may be theirs
         layer.detach_rule()
         layer.attach(drawn)

@@ -29,7 +29,7 @@ def draw_anew(layer: WeightLayer, scale: Scale, identity: tuple[int, int]) -> No
     weight.copy_(draw_like(layer, weight, lam, seed=seed, index=index, purpose=Purpose.WEIGHT))
     if isinstance(layer, FeedbackLayer):
         drawn = attachment(
-            layer, layer.rule, scale, identity
+            layer, layer.rule, scale, identity, layer.keep_feedback
         )  # after the weights: it may be theirs
         layer.detach_rule()
         layer.attach(drawn)

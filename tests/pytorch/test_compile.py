@@ -68,5 +68,5 @@ def test_ss_batch_in_one_whole_graph_is_an_error_that_says_why(images: Tensor) -
     layer = ap.Conv2d(3, 4, 3, rule="ss-batch")
     torch.compiler.reset()
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
-    with pytest.raises(Exception, match="ss-batch draws its magnitudes outside"):
+    with pytest.raises(Exception, match=r"ss-batch.* draw outside the compiled graph"):
         compiled(images.requires_grad_()).sum().backward()

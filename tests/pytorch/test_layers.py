@@ -68,9 +68,15 @@ def test_bp_gives_exactly_the_gradients_of_autograd(case: Any) -> None:
         assert torch.equal(own.grad, ordinary.grad)
 
 
-def test_signature_is_torchs_own_with_rule_scale_and_seed(case: Any) -> None:
+def test_signature_is_torchs_own_with_the_rule_s_arguments(case: Any) -> None:
     own = list(inspect.signature(case.with_rule).parameters)
-    assert own == [*inspect.signature(case.plain).parameters, "rule", "scale", "seed"]
+    assert own == [
+        *inspect.signature(case.plain).parameters,
+        "rule",
+        "scale",
+        "seed",
+        "keep_feedback",
+    ]
 
 
 def test_ss_follows_the_sign_of_w_at_every_step() -> None:

@@ -165,13 +165,21 @@ def _signed(weight: Any, magnitude: Any) -> Any:
 _compiled_signed = tf.function(_signed, jit_compile=True, autograph=False)
 
 
-def draw_on_host(draw: Callable[[], np.ndarray[Any, Any]], like: Any) -> Any:
+def draw_on_host(
+    draw: Callable[[], np.ndarray[Any, Any]], like: Any, error: Any | None, *, pure: bool
+) -> Any:
     """Return what a function returns that NumPy runs at each execution, in the shape of ``like``.
 
+    Args:
+        draw: The function.
+        like: A tensor of the shape and dtype that are wanted.
+        error: What arrived before; None outside of a backward pass.
+        pure: Whether each execution returns the same.
+
     Raises:
-        UnsupportedError: Several replicas run the layer; each would draw for itself.
+        UnsupportedError: Several replicas run the layer; unless pure, their draws would differ.
     """
-    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+    if not pure and tf.distribute.get_strategy().num_replicas_in_sync > 1:
         raise UnsupportedError(
             "Expected one replica under ss-batch: replicas cannot agree on a draw. "
             f"Received: {tf.distribute.get_strategy().num_replicas_in_sync} replicas"
