@@ -38,12 +38,14 @@ class Job:
         case: What is measured.
         backend: A key of ``BUILDERS``.
         contenders: See ``contenders_of``.
+        peers: The other libraries among them.
         out: The folder of its record.
     """
 
     case: Case
     backend: str
     contenders: Mapping[str, str]
+    peers: Sequence[str]
     out: Path
 
     @property
@@ -120,9 +122,9 @@ def plan(
         raise SpecError(f"Expected rules that differ. Received: rules={list(rules)}")
     _require_peers(peers)
     contenders = contenders_of(names, peers)
-    jobs = [Job(case, backend, contenders, out) for backend in backends for case in cases]
+    jobs = [Job(case, backend, contenders, peers, out) for backend in backends for case in cases]
     for job in jobs:
-        _require_possible(job.case, job.backend, peers)
+        _require_possible(job)
         if job.path.exists() and not overwrite:
             raise SpecError(
                 f"Expected a case that was not measured yet, or --overwrite. "
@@ -155,7 +157,8 @@ def _require_peers(peers: Sequence[str]) -> None:
             )
 
 
-def _require_possible(case: Case, backend: str, peers: Sequence[str]) -> None:
+def _require_possible(job: Job) -> None:
+    case, backend = job.case, job.backend
     require_backend(backend)
     if case.way in _ELSEWHERE[backend]:
         raise SpecError(f"Expected a way of the {backend} backend. Received: --way {case.way}")
@@ -169,7 +172,7 @@ def _require_possible(case: Case, backend: str, peers: Sequence[str]) -> None:
             "Expected batches that can be cut into equal parts. "
             f"Received: --batch {case.batch} --parts {case.parts}"
         )
-    if backend != "torch" and (case.channels_last or peers):
+    if backend != "torch" and (case.channels_last or job.peers):
         raise SpecError(
             "Expected --backend torch, which alone has a choice of memory formats and peers. "
             f"Received: --backend {backend}"

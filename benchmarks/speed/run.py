@@ -3,6 +3,7 @@
 import os
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from itertools import count, groupby
 
 from antiparallel.benchmarks.record import describe_process
@@ -52,6 +53,10 @@ def run_jobs(
 
 def _run(job: Job, builder: Builder, rounds: int, memory: bool, watch: Watch) -> SpeedRecord:
     contenders = {name: builder.build(job.case, rule) for name, rule in job.contenders.items()}
+    origin = describe_process(
+        dict(ChainMap(*(contender.describe() for contender in contenders.values())))
+        | {peer: version(peer) for peer in job.peers}
+    )
     load = os.getloadavg()[0]
     done = count(1)
     timings = measure(
@@ -61,13 +66,12 @@ def _run(job: Job, builder: Builder, rounds: int, memory: bool, watch: Watch) ->
         watch=lambda: watch("rounds", next(done), rounds + WARM_UP),
     )
     load_after = os.getloadavg()[0]
-    described = [contender.describe() for contender in contenders.values()]
     del contenders  # which may share a device with those whose memory is measured now
     return SpeedRecord(
         case=job.case,
         backend=job.backend,
         engine=job.engine,
-        origin=describe_process(dict(ChainMap(*described))),
+        origin=origin,
         load=(load, load_after),
         rounds=rounds,
         timings=timings,

@@ -77,6 +77,18 @@ def test_the_seed_decides_the_order(tmp_path: Path, counter_builder):
     assert orders[0] == orders[2] != orders[1]
 
 
+def test_a_peer_is_measured_under_the_same_rules_and_its_version_told(
+    tmp_path: Path, counter_builder, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("antiparallel.benchmarks.speed.plan.find_spec", lambda name: name)
+    monkeypatch.setattr("antiparallel.benchmarks.speed.run.version", lambda name: f"{name}'s")
+    speed(*TINY, "--peer", "biotorch", "--no-memory", "--out", str(tmp_path))
+    assert counter_builder.built[2:] == ["ss", "fa", "biotorch:ss", "biotorch:fa"]
+    (record,) = read_records(tmp_path)
+    assert record.origin.versions["biotorch"] == "biotorch's"
+    assert "`biotorch:fa`" in (tmp_path / "speed.md").read_text()
+
+
 def test_the_report_is_on_records_of_earlier_commands_too(tmp_path: Path, counter_builder, amounts):
     for rule, batch in (("ss", "4"), ("ss-fixed", "2")):
         speed(*TINY[:-6], "--batch", batch, "--rule", rule, "--no-memory", "--out", str(tmp_path))
