@@ -164,6 +164,18 @@ def test_a_backward_pass_draws_once_a_kernel_and_a_forward_pass_never(
     assert sorted(draws) == [0, 1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("rule", ["ss-fixed", "fa"])
+@pytest.mark.parametrize("how", CAN_DRAW, ids=str)
+def test_every_step_of_fit_draws(rule: str, how: dict[str, Any], draws: list[int]) -> None:
+    model = compiled(pair(stack, rule)[1], **how)
+    counts = []
+    for _ in range(3):
+        model.fit(numbers(2, 6, 6, 4), np.arange(2), verbose=0)
+        counts.append(len(draws))
+    first, second = np.diff(counts)
+    assert first == second >= 6  # not the first kernel's, on engines that leave it out
+
+
 @pytest.mark.clause("R8")
 @pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
 @each_rule

@@ -185,6 +185,7 @@ def draw_on_host(
             f"Received: {tf.distribute.get_strategy().num_replicas_in_sync} replicas"
         )
     dtype = tf.float64 if like.dtype == tf.float64 else tf.float32
+    # Stateful, pure or not: of what has no state a graph keeps the first draw as a constant.
     drawn = tf.numpy_function(draw, [], dtype, stateful=True)
     return tf.cast(tf.ensure_shape(drawn, like.shape), like.dtype)
 
