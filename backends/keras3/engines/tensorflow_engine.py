@@ -165,15 +165,12 @@ def _signed(weight: Any, magnitude: Any) -> Any:
 _compiled_signed = tf.function(_signed, jit_compile=True, autograph=False)
 
 
-def draw_on_host(
-    draw: Callable[[], np.ndarray[Any, Any]], like: Any, error: Any | None, *, pure: bool
-) -> Any:
+def draw_on_host(draw: Callable[[], np.ndarray[Any, Any]], like: Any, *, pure: bool) -> Any:
     """Return what a function returns that NumPy runs at each execution, in the shape of ``like``.
 
     Args:
         draw: The function.
         like: A tensor of the shape and dtype that are wanted.
-        error: What arrived before; None outside of a backward pass.
         pure: Whether each execution returns the same.
 
     Raises:
