@@ -48,8 +48,8 @@ def convert(
             weight layers, converted or not. A separable convolution counts as two.
         keep_feedback: Whether rules keep numbers that never change, one for each weight. Without,
             each backward pass draws them again, on the CPU, the same to the bit, so that ``fa`` and
-            ``ss-fixed`` take no more memory than ``ss``, and more time (TensorFlow cannot draw
-            under ``jit_compile``); ``fa-sign`` keeps signs, in a byte each.
+            ``ss-fixed`` take no more memory than ``ss``, and more time (on TensorFlow also without
+            ``jit_compile``); ``fa-sign`` keeps signs, in a byte each.
 
     Returns:
         The model.

@@ -156,25 +156,25 @@ def send_back(y: Any, x: Any, feedback: Feedback, operation: Operation) -> Any:
     arrays = (matrix,) if known else (matrix, magnitude)
 
     def input_gradient(error: Any, like: Any, matrix: Any, *given: Any) -> Any:
-        made = matrix_of(Feedback(matrix, given[0] if given else magnitude), error)
+        made = matrix_of(Feedback(matrix, given[0] if given else magnitude))
         # Under a mixed policy the error comes in the output's dtype.
         return operation.input_gradient(error, ops.cast(made, error.dtype), like)
 
     return engine.send_back(y, x, arrays, input_gradient, drawn=callable(magnitude))
 
 
-def matrix_of(feedback: Feedback, error: Any | None = None) -> Any:
-    """Return B; in a backward pass, for the error that arrived."""
+def matrix_of(feedback: Feedback) -> Any:
+    """Return B."""
     matrix, magnitude = feedback
     if magnitude is None:
         return matrix
     if isinstance(magnitude, float):
         return engine.signed(matrix, rounded_scale(magnitude, matrix.dtype))
     if isinstance(magnitude, Redrawn):
-        drawn = engine.draw_on_host(magnitude.draw, matrix, error, pure=True)
+        drawn = engine.draw_on_host(magnitude.draw, matrix, pure=True)
         return engine.signed(matrix, drawn) if magnitude.magnitudes else drawn
     if callable(magnitude):
-        magnitude = engine.draw_on_host(magnitude, matrix, error, pure=False)
+        magnitude = engine.draw_on_host(magnitude, matrix, pure=False)
     if "int8" in str(matrix.dtype):  # signs already
         return ops.cast(matrix, magnitude.dtype) * magnitude
     return engine.signed(matrix, ops.cast(magnitude, matrix.dtype))

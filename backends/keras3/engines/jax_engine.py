@@ -117,15 +117,12 @@ def signed(weight: Any, magnitude: Any = 1.0) -> Any:
     return jnp.where(jnp.isnan(weight), weight, signs) * magnitude
 
 
-def draw_on_host(
-    draw: Callable[[], np.ndarray[Any, Any]], like: Any, error: Any | None, *, pure: bool
-) -> Any:
+def draw_on_host(draw: Callable[[], np.ndarray[Any, Any]], like: Any, *, pure: bool) -> Any:
     """Return what a function returns that NumPy runs at each execution, in the shape of ``like``.
 
     Args:
         draw: The function.
         like: A tensor of the shape and dtype that are wanted.
-        error: What arrived before; None outside of a backward pass.
         pure: Whether each execution returns the same.
 
     Raises:
@@ -134,9 +131,8 @@ def draw_on_host(
     dtype = jnp.float64 if like.dtype == jnp.float64 else jnp.float32
     callback = jax.pure_callback if pure else io_callback
 
-    def drawn(*waited_for: Any) -> Any:
-        shape = jax.ShapeDtypeStruct(like.shape, dtype)
-        return callback(lambda *_: draw(), shape, *waited_for).astype(like.dtype)
+    def drawn() -> Any:
+        return callback(draw, jax.ShapeDtypeStruct(like.shape, dtype)).astype(like.dtype)
 
     distribution = keras.distribution.distribution()
     if distribution is not None and distribution.device_mesh.devices.size > 1:
@@ -148,8 +144,7 @@ def draw_on_host(
         # Each device draws; otherwise one does and sends the others its numbers.
         mesh, all_of_it = distribution.device_mesh.backend_mesh, jax.sharding.PartitionSpec()
         return jax.shard_map(drawn, mesh=mesh, in_specs=(), out_specs=all_of_it, check_vma=False)()
-    # Without an argument that waits for the error, the numbers of all layers are drawn at once.
-    return drawn() if error is None else drawn(error.reshape(-1)[:1])
+    return drawn()
 
 
 def pullback(

@@ -165,15 +165,12 @@ def _signed(weight: Any, magnitude: Any) -> Any:
 _compiled_signed = tf.function(_signed, jit_compile=True, autograph=False)
 
 
-def draw_on_host(
-    draw: Callable[[], np.ndarray[Any, Any]], like: Any, error: Any | None, *, pure: bool
-) -> Any:
+def draw_on_host(draw: Callable[[], np.ndarray[Any, Any]], like: Any, *, pure: bool) -> Any:
     """Return what a function returns that NumPy runs at each execution, in the shape of ``like``.
 
     Args:
         draw: The function.
         like: A tensor of the shape and dtype that are wanted.
-        error: What arrived before; None outside of a backward pass.
         pure: Whether each execution returns the same.
 
     Raises:
@@ -185,6 +182,7 @@ def draw_on_host(
             f"Received: {tf.distribute.get_strategy().num_replicas_in_sync} replicas"
         )
     dtype = tf.float64 if like.dtype == tf.float64 else tf.float32
+    # Stateful, pure or not: of what has no state a graph keeps the first draw as a constant.
     drawn = tf.numpy_function(draw, [], dtype, stateful=True)
     return tf.cast(tf.ensure_shape(drawn, like.shape), like.dtype)
 

@@ -215,15 +215,12 @@ def signed(weight: Tensor, magnitude: float | Tensor = 1.0) -> Tensor:
     return F.hardtanh_(scaled, -magnitude, magnitude)
 
 
-def draw_on_host(
-    draw: Callable[[], np.ndarray[Any, Any]], like: Tensor, error: Tensor | None, *, pure: bool
-) -> Tensor:
+def draw_on_host(draw: Callable[[], np.ndarray[Any, Any]], like: Tensor, *, pure: bool) -> Tensor:
     """Return what a NumPy function returns, as a tensor like another.
 
     Args:
         draw: The function.
         like: A tensor of the shape, dtype and device that are wanted.
-        error: What arrived before; None outside of a backward pass.
         pure: Whether each execution returns the same.
     """
     from antiparallel.keras.engines.torch_uncompiled import drawn
