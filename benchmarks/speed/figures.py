@@ -90,7 +90,7 @@ def draw_growth(grown: Sequence[Growth]) -> Figure:
 def _draw_frame(axes: Axes, framework: str, lines: int) -> None:
     """Draw what a column has besides its ratios."""
     axes.set_title(framework)
-    axes.axvline(1, color="#555555", lw=1, zorder=1)
+    axes.axvline(1, color="#555555", lw=1, zorder=1.5)
     axes.set_ylim(lines - 0.3, -0.6)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)

@@ -101,7 +101,7 @@ def test_plain_its_control_and_bp_learn_in_the_same_bits(model: str):
     assert plain == control == bp
 
 
-@pytest.mark.parametrize("model", SIZES)
+@pytest.mark.parametrize("model", ["convnet", "resnet50", "vit", "retinanet"])
 def test_every_rule_begins_with_plain_backprops_loss_and_learns_otherwise(model: str):
     plain, ss = (losses(build(case(model), rule), 2) for rule in ("plain", "ss"))
     assert plain[0] == ss[0]
