@@ -314,28 +314,6 @@ for a, b in zip(values(kept.trainable_variables), values(redrawn.trainable_varia
 
 
 @pytest.mark.skipif(ap.ENGINE != "jax", reason="JAX only")
-@pytest.mark.parametrize("rule", ["ss-fixed", "fa"])
-def test_a_compiled_jax_step_has_the_numbers_of_one_layer_at_a_time_in_memory(rule: str) -> None:
-    code = f"""
-import jax, keras, numpy as np
-import antiparallel.keras as ap
-layers, width = 8, 256
-made = keras.Sequential(
-    [keras.Input((width,)), *(keras.layers.Dense(width, use_bias=False) for _ in range(layers))])
-ap.convert(made, {rule!r}, keep_feedback=False)
-def step(kernels, x):
-    loss = lambda kernels: (made.stateless_call(kernels, [], x)[0] ** 2).sum()
-    return [k - g for k, g in zip(kernels, jax.grad(loss)(kernels), strict=True)]
-kernels = [variable.value for variable in made.trainable_variables]
-x = np.ones((1, width), "float32")
-plan = jax.jit(step, donate_argnums=0).lower(kernels, x).compile().memory_analysis()
-assert plan.temp_size_in_bytes < (layers / 2) * kernels[0].nbytes, plan
-"""
-    result = run(code, KERAS_BACKEND="jax")
-    assert result.returncode == 0, result.stderr
-
-
-@pytest.mark.skipif(ap.ENGINE != "jax", reason="JAX only")
 @each_rule
 def test_rematerialised_on_jax_the_same_error_is_sent(rule: str) -> None:
     import jax

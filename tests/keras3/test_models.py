@@ -211,8 +211,6 @@ def test_a_layer_that_is_not_called_is_not_verified() -> None:
 
 def test_a_layer_that_sends_another_error_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     model, (x, _) = ap.convert(small_model(), "ss"), pictures()
-    monkeypatch.setattr(
-        "antiparallel.keras.feedback.matrix_of", lambda feedback, _: feedback.matrix
-    )
+    monkeypatch.setattr("antiparallel.keras.feedback.matrix_of", lambda feedback: feedback.matrix)
     with pytest.raises(FeedbackError, match="sent another error than B gives"):
         ap.verify(model, x[:2])
