@@ -14,6 +14,7 @@ from antiparallel.benchmarks.commands.options import BACKENDS, installed
 from antiparallel.benchmarks.launch import launch
 from antiparallel.benchmarks.processes import ALONE_HERE, find_place
 from antiparallel.benchmarks.speed.case import Case, Model, Precision, Way
+from antiparallel.benchmarks.speed.instructions import require_countable
 from antiparallel.benchmarks.speed.plan import PEERS, PROCESSES, plan, plan_cases
 from antiparallel.benchmarks.speed.record import SpeedRecord, read_records, write_record
 from antiparallel.benchmarks.speed.report import write_report
@@ -67,6 +68,12 @@ def speed(
     memory: Annotated[
         bool, typer.Option(help="Measure peak memory too, in processes of its own.")
     ] = True,
+    instructions: Annotated[
+        bool,
+        typer.Option(
+            "--instructions", help="Count a step's instructions too, by valgrind: for one thread."
+        ),
+    ] = False,
     peer: Annotated[
         list[str] | None,
         typer.Option(help=f"A library to measure beside ours: {', '.join(PEERS)}."),
@@ -115,6 +122,8 @@ def speed(
     jobs = plan(
         cases, backend or installed(), rule or ["ss", "fa"], peer or [], out, overwrite=overwrite
     )
+    for job in jobs if instructions else ():
+        require_countable(job.case, job.backend)
     read_records(out)  # which the report will be on: the damaged are refused now
     place = find_place(os.environ)
     processes = parts if way in PROCESSES else 1
@@ -130,7 +139,11 @@ def speed(
     report: list[Path] = []
     with progress_bars(by_itself=False) as bars:
         measured = run_jobs(
-            jobs, rounds=rounds, memory=memory, watch=lambda job: _bar(bars, job.path.stem)
+            jobs,
+            rounds=rounds,
+            memory=memory,
+            instructions=instructions,
+            watch=lambda job: _bar(bars, job.path.stem),
         )
         for record in measured:
             _print_speed(record)

@@ -27,26 +27,38 @@ _ENVIRONMENT = {
 }
 
 
-def count_instructions(case: Case, rule: str, steps: int) -> int:
-    """Return how many instructions some training steps on PyTorch take, Python's own among them.
+def require_countable(case: Case, backend: str = "torch") -> None:
+    """Raise SpecError unless instructions of a case's steps can be counted here.
 
     Args:
         case: What is trained: on the CPU, by one thread of one process, not compiled.
+        backend: On what: torch.
+    """
+    if backend != "torch":
+        raise SpecError(f"Expected --backend torch with --instructions. Received: {backend}")
+    if (case.device, case.threads, case.compiled) != ("cpu", 1, False) or case.way in (
+        "ddp",
+        "fsdp2",
+    ):
+        raise SpecError(f"Expected one thread on a CPU, not compiled. Received: {case}")
+    if shutil.which("valgrind") is None or shutil.which("vgdb") is None:
+        raise SpecError("Expected valgrind to be installed. Received: a machine without it")
+
+
+def count_instructions(case: Case, rule: str, steps: int = 1) -> int:
+    """Return how many instructions some training steps on PyTorch take, Python's own among them.
+
+    Args:
+        case: What is trained, see ``require_countable``.
         rule: As in ``Builder.build``.
         steps: How many steps, after two that are not counted.
 
     Raises:
         SpecError: The case is another, valgrind is not installed, or what ran under it failed.
     """
-    if (case.device, case.threads, case.compiled) != ("cpu", 1, False) or case.way in (
-        "ddp",
-        "fsdp2",
-    ):
-        raise SpecError(f"Expected one thread on a CPU, not compiled. Received: {case}")
+    require_countable(case)
     if steps < 1:
         raise SpecError(f"Expected at least one step. Received: steps={steps}")
-    if shutil.which("valgrind") is None or shutil.which("vgdb") is None:
-        raise SpecError("Expected valgrind to be installed. Received: a machine without it")
     with TemporaryDirectory() as folder:
         counted = Path(folder) / "counted"
         valgrind = [

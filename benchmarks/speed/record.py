@@ -1,7 +1,7 @@
 """What a measurement leaves behind: one JSON file with every single timing."""
 
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -35,6 +35,7 @@ class SpeedRecord(BaseModel):
         memory: By contender; nothing where it was not measured.
         collectives: Collective operations of a step by their names, by contender; nothing where
             the case has no parts that could speak to each other.
+        instructions: Instructions of one step, by contender; nothing where they were not counted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +50,7 @@ class SpeedRecord(BaseModel):
     timings: Timings
     memory: dict[str, tuple[Amount, ...]] = {}
     collectives: dict[str, dict[str, int]] = {}
+    instructions: dict[str, Annotated[int, Field(gt=0)]] = {}
 
     @model_validator(mode="after")
     def _require_whole(self) -> Self:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from antiparallel.benchmarks.files import write_atomically
 from antiparallel.benchmarks.report.looks import image
+from antiparallel.benchmarks.speed.contender import PLAIN
 from antiparallel.benchmarks.speed.figures import CAPTIONS, draw_growth, draw_speed
 from antiparallel.benchmarks.speed.growth import Growth, growth_of, power
 from antiparallel.benchmarks.speed.record import SpeedRecord, read_records
@@ -19,6 +20,11 @@ _CAPTION = (
     "one process. `plain` is the library's own model, never converted; the control is a second "
     "copy of it, whose ratio shows the noise. Memory: the most that a process takes in a few "
     "steps, without the libraries' own, median of processes, over plain backprop's."
+)
+
+_INSTRUCTIONS = (
+    "Counted by valgrind's callgrind, one step after two, one thread, with the instructions of AVX2. "
+    "They say nothing of memory; nothing else that a machine does changes them."
 )
 
 
@@ -48,6 +54,9 @@ def write_report(folder: Path) -> list[Path]:
     ]
     if told := [cells for record in records for cells in _collectives(record)]:
         parts += ["## Collective operations of one step", _table((*_CASE, "operations"), told)]
+    if counted := [cells for record in records for cells in _instructions(record)]:
+        heads = (*_CASE, "instructions", "/ plain")
+        parts += ["## Instructions of one step", _table(heads, counted), _INSTRUCTIONS]
     if grown:
         parts += ["## Growth", _table(_GROWTH, map(_growth_cells, grown)), _picture("growth")]
     parts += ["## Where the numbers come from", *_origins(records)]
@@ -67,6 +76,13 @@ def _collectives(record: SpeedRecord) -> Iterable[Sequence[str]]:
     for name, counts in record.collectives.items():
         told = ", ".join(f"{number} {operation}" for operation, number in counts.items())
         yield record.case.name, record.framework, f"`{name}`", told or "none"
+
+
+def _instructions(record: SpeedRecord) -> Iterable[Sequence[str]]:
+    plain = record.instructions.get(PLAIN)
+    for name, number in record.instructions.items():
+        ratio = f"{number / plain:.4f}" if plain else "none"
+        yield record.case.name, record.framework, f"`{name}`", f"{number:,}", ratio
 
 
 def _growth_cells(one: Growth) -> Sequence[str]:

@@ -9,6 +9,7 @@ from itertools import count, groupby
 from antiparallel.benchmarks.record import describe_process
 from antiparallel.benchmarks.speed.builders import find_builder
 from antiparallel.benchmarks.speed.contender import Builder
+from antiparallel.benchmarks.speed.instructions import count_instructions
 from antiparallel.benchmarks.speed.measure import CONTROL, WARM_UP, measure
 from antiparallel.benchmarks.speed.memory import Amount, measure_apart
 from antiparallel.benchmarks.speed.plan import PROCESSES, TOGETHER, Job
@@ -28,7 +29,12 @@ def has_memory(job: Job) -> bool:
 
 
 def run_jobs(
-    jobs: Sequence[Job], *, rounds: int, memory: bool, watch: Callable[[Job], Watch]
+    jobs: Sequence[Job],
+    *,
+    rounds: int,
+    memory: bool,
+    instructions: bool = False,
+    watch: Callable[[Job], Watch],
 ) -> Iterator[SpeedRecord]:
     """Measure cases, one after another.
 
@@ -36,6 +42,7 @@ def run_jobs(
         jobs: The cases, backend by backend, whose parts work together in one way.
         rounds: Rounds that count.
         memory: Whether to measure memory too, where that can be done.
+        instructions: Whether to count the instructions of a step too.
         watch: Returns what is told of a case's progress.
 
     Raises:
@@ -48,7 +55,11 @@ def run_jobs(
             # Once for all: a launcher's processes meet a second time only by accident.
             with builder.joined(cases[0].case):
                 for job in cases:
-                    yield _run(job, builder, rounds, memory, watch(job))
+                    record = _run(job, builder, rounds, memory, watch(job))
+                    if instructions:
+                        counted = _instructions(job, watch(job))
+                        record = record.model_copy(update={"instructions": counted})
+                    yield record
 
 
 def _run(job: Job, builder: Builder, rounds: int, memory: bool, watch: Watch) -> SpeedRecord:
@@ -88,6 +99,14 @@ def _collectives(job: Job, builder: Builder) -> dict[str, dict[str, int]]:
         for name, rule in job.contenders.items()
         if name != CONTROL
     }
+
+
+def _instructions(job: Job, watch: Watch) -> dict[str, int]:
+    found = {}
+    for number, (name, rule) in enumerate(job.contenders.items(), 1):
+        found[name] = count_instructions(job.case, rule)
+        watch("instructions", number, len(job.contenders))
+    return found
 
 
 def _amounts(job: Job, watch: Watch) -> dict[str, tuple[Amount, ...]]:
