@@ -23,8 +23,8 @@ _CAPTION = (
 )
 
 _INSTRUCTIONS = (
-    "Counted by valgrind's callgrind, one step after two, one thread, with the instructions of AVX2. "
-    "They say nothing of memory; nothing else that a machine does changes them."
+    "Counted by valgrind's callgrind, one step after two, one thread, with AVX2. They say nothing "
+    "of memory; nothing else that a machine does changes them."
 )
 
 

@@ -92,6 +92,18 @@ def test_collective_operations_are_told(tmp_path: Path, make_record):
     assert [row[2:] for row in rows] == [["`plain`", "2 all_reduce, 1 broadcast"], ["`ss`", "none"]]
 
 
+def test_instructions_are_told_and_compared_with_plain_backprops(tmp_path: Path, make_record):
+    counted = {"plain": 2_000_000, "control": 2_000_100, "ss": 2_050_000}
+    record = make_record().model_copy(update={"instructions": counted})
+    write_record(record, tmp_path)
+    _, _, *rows = table_below(write_report(tmp_path)[0].read_text(), "## Instructions")
+    assert [row[2:] for row in rows] == [
+        ["`plain`", "2,000,000", "1.0000"],
+        ["`control`", "2,000,100", "1.0001"],
+        ["`ss`", "2,050,000", "1.0250"],
+    ]
+
+
 def test_growth_is_told_and_drawn_where_there_is_any(tmp_path: Path, make_record):
     for width in (8, 16):
         write_record(

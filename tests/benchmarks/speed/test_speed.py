@@ -1,6 +1,7 @@
 """``antiparallel speed``."""
 
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -176,3 +177,30 @@ def test_of_several_processes_one_writes_and_speaks(tmp_path: Path, command: Com
         assert list(record.collectives) == ["plain", "ss", "fa"]
         assert record.memory == {}
     assert "Memory of several processes is not measured." in output
+
+
+def test_instructions_are_counted_of_each_contender_where_asked_for(
+    tmp_path: Path, counter_builder, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        "antiparallel.benchmarks.speed.run.count_instructions", lambda case, rule: len(rule)
+    )
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    speed(*TINY, "--rounds", "6", "--no-memory", "--instructions", "--out", str(tmp_path))
+    (record,) = read_records(tmp_path)
+    assert record.instructions == {"plain": 5, "control": 5, "ss": 2, "fa": 2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--backend", "keras"], "--backend torch with --instructions"),
+        (["--backend", "torch", "--threads", "2"], "one thread on a CPU"),
+    ],
+)
+def test_instructions_that_cannot_be_counted_are_refused(
+    tmp_path: Path, arguments: list[str], message: str
+):
+    with pytest.raises(SpecError, match=message):
+        speed("speed", *arguments, "--instructions", "--out", str(tmp_path))
+    assert not list(tmp_path.iterdir())
