@@ -18,7 +18,7 @@ from antiparallel.keras.engines import engine
 from antiparallel.keras.layout import kernels
 from antiparallel.spec import SpecError
 
-from .conftest import COMPILED, array, compiled, gradients, numbers, pictures, small_model
+from .conftest import COMPILED, array, compiled, numbers, pictures, small_model
 from .test_engines import MODEL, run
 from .test_layers import each_layer
 
@@ -72,11 +72,20 @@ def errors(model: Any) -> list[Any]:
     x = ops.cast(numbers(2, 6, 6, 4), model.layers[0].compute_dtype)
     values = [variable.value for variable in model.trainable_variables]
     fixed = [variable.value for variable in model.non_trainable_variables]
-    _, sent = engine.pullback(
-        lambda x, *values: model.stateless_call(list(values), fixed, x)[0],
-        [x, *values],
-        lambda y: ops.cast(numbers(2, 3, seed=1), y.dtype),
-    )
+
+    def pull_back(*inputs: Any) -> Any:
+        return engine.pullback(
+            lambda x, *values: model.stateless_call(list(values), fixed, x)[0],
+            inputs,
+            lambda y: ops.cast(numbers(2, 3, seed=1), y.dtype),
+        )[1]
+
+    # JAX would compile operation by operation; but whole graphs add in float64 in orders of theirs.
+    if ap.ENGINE == "jax" and "float64" not in str(x.dtype):
+        import jax
+
+        pull_back = jax.jit(pull_back)
+    sent = pull_back(x, *values)
     wide = [ops.cast(g, "float32") if "16" in str(g.dtype) else g for g in sent]
     return [array(gradient) for gradient in wide]
 
@@ -87,18 +96,17 @@ def assert_same(found: list[Any], expected: list[Any]) -> None:
 
 
 @each_layer
-def test_every_kind_of_layer_sends_the_same_error(
-    name: str, args: Any, options: Any, shape: Any
+@each_rule
+def test_every_kind_of_layer_has_the_same_b(
+    name: str, args: Any, options: Any, shape: Any, rule: str
 ) -> None:
-    sent = []
+    found = []
     for keep in (True, False):
         keras.utils.set_random_seed(0)
-        layer = getattr(ap, name)(*args, rule="fa", seed=3, keep_feedback=keep, **options)
+        layer = getattr(ap, name)(*args, rule=rule, seed=3, keep_feedback=keep, **options)
         layer.build(shape)
-        x = numbers(*shape)
-        y, found = gradients(layer, x, numbers(*layer(x).shape, seed=1))
-        sent.append([y, *found, *(array(layer.feedback_matrix(k.name)) for k in kernels(layer))])
-    assert_same(*sent)
+        found.append([array(layer.feedback_matrix(kernel.name)) for kernel in kernels(layer)])
+    assert_same(*found)
 
 
 @pytest.mark.parametrize(
@@ -255,10 +263,12 @@ def test_signs_of_nan_are_refused_and_nothing_is_changed() -> None:
 
 @pytest.mark.skipif(ap.ENGINE != "tensorflow", reason="TensorFlow only")
 @pytest.mark.parametrize("rule", ["ss-fixed", "fa"])
-def test_drawing_turns_jit_off_by_default(rule: str) -> None:
+def test_drawing_turns_jit_off(rule: str) -> None:
     kept, redrawn = pair(stack, rule)
-    assert [compiled(model).jit_compile for model in (kept, redrawn)] == [True, False]
-    assert compiled(ap.revert(redrawn)).jit_compile
+    assert [model.supports_jit for model in (kept.layers[-1], redrawn.layers[-1])] == [True, False]
+    assert ap.revert(redrawn).layers[-1].supports_jit
+    with pytest.warns(UserWarning, match="doesn't support `jit_compile=True`"):
+        compiled(pair(stack, rule)[1], jit_compile=True)
 
 
 @pytest.mark.skipif(ap.ENGINE != "torch", reason="torch.compile is the torch engine's")
