@@ -166,7 +166,8 @@ def signed(weight: Tensor, magnitude: float | Tensor) -> Tensor:
         assert isinstance(magnitude, Tensor)
         return weight.to(magnitude.dtype).mul_(magnitude)
     largest = _LARGEST_POWER[weight.dtype]
-    scaled = weight.mul(largest).mul_(largest)
+    # Both factors in one pass: added to the weight itself, which changes no sign.
+    scaled = torch.addcmul(weight, weight, weight.new_full((), largest), value=largest)
     if isinstance(magnitude, Tensor):
         return F.hardtanh_(scaled, -1, 1).mul_(magnitude)
     return F.hardtanh_(scaled, -magnitude, magnitude)

@@ -174,7 +174,8 @@ def convolution_input_gradient(
         )
     ]
     starts = [before - p for (before, _), p in zip(pads, cut, strict=True)]
-    missing = [
+    # What no window reaches, without padding: the end of a length that strides do not divide.
+    rest = [
         max(start + n - size, 0) for start, n, size in zip(starts, spatial, reached, strict=True)
     ]
     if data_format == "channels_last" and rank > 1:
@@ -187,10 +188,9 @@ def convolution_input_gradient(
         cut,
         dilation_rate,
         transposed=True,
-        output_padding=[0] * rank,
+        output_padding=rest,
         groups=groups,
     )
-    sent = F.pad(sent, [end for extra in reversed(missing) for end in (0, extra)])
     for axis, (start, size) in enumerate(zip(starts, spatial, strict=True), start=2):
         sent = sent.narrow(axis, start, size)
     return sent.movedim(1, -1) if data_format == "channels_last" else sent
@@ -209,7 +209,8 @@ def signed(weight: Tensor, magnitude: float | Tensor = 1.0) -> Tensor:
     magnitude, subnormal ones too, and clipped, in place.
     """
     largest = _LARGEST_POWER[weight.dtype]
-    scaled = weight.mul(largest).mul_(largest)
+    # Both factors in one pass: added to the weight itself, which changes no sign.
+    scaled = torch.addcmul(weight, weight, weight.new_full((), largest), value=largest)
     if isinstance(magnitude, Tensor):
         return F.hardtanh_(scaled, -1, 1).mul_(magnitude)
     return F.hardtanh_(scaled, -magnitude, magnitude)
