@@ -145,6 +145,7 @@ def collectives(case: Case, rule: str) -> dict[str, int]:
     if case.way != "devices":
         raise SpecError(f"Expected way=devices, which alone has collectives. Received: {case.way}")
     contender = build(case, rule)
+    contender.step()  # in which Keras makes the last of its variables
     return collective_operations(contender.model, *contender.batches[0])
 
 
