@@ -56,10 +56,11 @@ class Case(BaseModel):
             "compiled": self.compiled,
             self.precision: self.precision != usual.precision,
             "channels-last": self.channels_last,
-            f"{self.way}{self.parts}": self.way != usual.way,
-            f"threads{self.threads}": self.threads != usual.threads,
+            self.way: self.way != usual.way,
+            f"{self.parts}-parts": self.parts != usual.parts,
+            f"{self.threads}-threads": self.threads != usual.threads,
             self.device.replace(":", ""): self.device != usual.device,
-            f"seed{self.seed}": self.seed != usual.seed,
+            f"seed-{self.seed}": self.seed != usual.seed,
         }
         return [remark for remark, differs in remarks.items() if differs]
 

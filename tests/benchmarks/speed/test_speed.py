@@ -46,7 +46,7 @@ def test_each_combination_leaves_a_record_and_all_one_report(
 ):
     out = tmp_path / "found"
     output = speed(*TINY, "--batch", "8", "--rounds", "6", "--out", str(out))
-    names = ["torch-convnet-w4-d2-4x8-threads1", "torch-convnet-w4-d2-8x8-threads1"]
+    names = ["torch-convnet-w4-d2-4x8-1-threads", "torch-convnet-w4-d2-8x8-1-threads"]
     assert sorted(path.name for path in out.iterdir()) == sorted(
         [*(f"{name}.json" for name in names), "speed.md", "speed.png", "growth.png"]
     )
