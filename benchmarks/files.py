@@ -4,8 +4,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+
+from antiparallel.spec import SpecError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 LARGEST_JSON = 32 * 2**20
 """Bytes; a record of ImageNet's 50 epochs has a million."""
@@ -30,6 +35,26 @@ def read_bounded(path: Path, largest: int) -> bytes:
     if len(content) > most:
         raise OSError(f"larger than {most} bytes: {str(path)!r}")
     return content
+
+
+def read_model(path: Path, kind: type[Model], what: str) -> Model:
+    """Return what a JSON file holds.
+
+    Args:
+        path: The file.
+        kind: The model that it is an instance of.
+        what: What it is, in words.
+
+    Raises:
+        OSError: It cannot be read, or is larger than any such file.
+        SpecError: It holds something else.
+    """
+    try:
+        return kind.model_validate_json(read_bounded(path, LARGEST_JSON))
+    except ValidationError as error:
+        raise SpecError(
+            f"Expected {what} ({first_fault(error)}). Received: {str(path)!r}"
+        ) from error
 
 
 def first_fault(error: ValidationError) -> str:

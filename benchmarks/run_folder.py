@@ -17,6 +17,7 @@ from antiparallel.benchmarks.files import (
     first_fault,
     named_in_errors,
     read_bounded,
+    read_model,
     write_atomically,
 )
 from antiparallel.benchmarks.record import Found, Record, Shown, command_line
@@ -100,12 +101,7 @@ class RunFolder:
             raise SpecError(
                 f"Expected a run's folder, with {_RECORD} in it. Received: {str(self.path)!r}"
             )
-        try:
-            return Record.model_validate_json(read_bounded(path, LARGEST_JSON))
-        except ValidationError as error:
-            raise SpecError(
-                f"Expected a record of this version ({first_fault(error)}). Received: {str(path)!r}"
-            ) from error
+        return read_model(path, Record, "a record of this version")
 
     def write_record(self, record: Record) -> None:
         """Replace the record, and the events that follow from it."""
@@ -172,12 +168,7 @@ class RunFolder:
         path = self.path / _SHOWN
         if not path.exists():
             return None
-        try:
-            return Shown.model_validate_json(read_bounded(path, LARGEST_JSON))
-        except ValidationError as error:
-            raise SpecError(
-                f"Expected pictures to show ({first_fault(error)}). Received: {str(path)!r}"
-            ) from error
+        return read_model(path, Shown, "pictures to show")
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Commit a checkpoint."""

@@ -3,20 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from antiparallel.benchmarks.files import (
-    LARGEST_JSON,
-    first_fault,
-    read_bounded,
-    write_atomically,
-)
+from antiparallel.benchmarks.files import read_model, write_atomically
 from antiparallel.benchmarks.record import Origin, framework
 from antiparallel.benchmarks.speed.case import Case, Model
 from antiparallel.benchmarks.speed.contender import PLAIN
 from antiparallel.benchmarks.speed.measure import CONTROL, Timings
 from antiparallel.benchmarks.speed.memory import Amount
-from antiparallel.spec import SpecError
 
 
 class SpeedRecord(BaseModel):
@@ -89,13 +83,7 @@ def read_record(path: Path) -> SpeedRecord:
     Raises:
         SpecError: It is not one of this version.
     """
-    try:
-        return SpeedRecord.model_validate_json(read_bounded(path, LARGEST_JSON))
-    except ValidationError as error:
-        raise SpecError(
-            f"Expected a record of speed of this version ({first_fault(error)}). "
-            f"Received: {str(path)!r}"
-        ) from error
+    return read_model(path, SpeedRecord, "a record of speed of this version")
 
 
 def read_records(folder: Path) -> list[SpeedRecord]:

@@ -10,19 +10,13 @@ from time import perf_counter
 from typing import Literal, Protocol, cast
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from antiparallel.benchmarks.files import (
-    LARGEST_JSON,
-    first_fault,
-    read_bounded,
-    write_atomically,
-)
+from antiparallel.benchmarks.files import read_model, write_atomically
 from antiparallel.benchmarks.record import Origin, describe_process, framework
 from antiparallel.benchmarks.speed.builders import find_builder
 from antiparallel.benchmarks.speed.case import Case
 from antiparallel.benchmarks.stepper import engine_of, require_backend, requiring
-from antiparallel.spec import SpecError
 
 _MODULES = {
     "torch": "antiparallel.benchmarks.speed.pytorch_startup",
@@ -161,13 +155,7 @@ def read_startup(path: Path) -> Startup:
     Raises:
         SpecError: The file holds no such thing of this version.
     """
-    try:
-        return Startup.model_validate_json(read_bounded(path, LARGEST_JSON))
-    except ValidationError as error:
-        raise SpecError(
-            f"Expected seconds of startup of this version ({first_fault(error)}). "
-            f"Received: {str(path)!r}"
-        ) from error
+    return read_model(path, Startup, "seconds of startup of this version")
 
 
 def milliseconds(seconds: Sequence[float]) -> str:
