@@ -76,10 +76,14 @@ def count_instructions(case: Case, rule: str, steps: int = 1) -> int:
             capture_output=True,
             text=True,
         )
-        if answer.returncode:
-            last = answer.stderr.strip().splitlines()[-1]
-            raise SpecError(f"Expected steps that run under valgrind. Received: {last}")
-        found = re.findall(r"^totals: (\d+)", counted.with_suffix(".1").read_text(), re.MULTILINE)
+        dump = counted.with_suffix(".1")
+        if answer.returncode or not dump.exists():
+            last = answer.stderr.rstrip().rpartition("\n")[2]
+            raise SpecError(
+                "Expected steps that run under valgrind. "
+                f"Received: exit code {answer.returncode}, {last!r}"
+            )
+        found = re.findall(r"^totals: (\d+)", dump.read_text(), re.MULTILINE)
     return int(found[0])
 
 

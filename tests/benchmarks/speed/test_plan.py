@@ -1,6 +1,5 @@
 """What is measured, and what is refused before anything is."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -84,10 +83,10 @@ def test_what_is_not_possible_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("biotorch") is not None, reason="the peer is installed"
-)
-def test_a_peer_that_is_not_installed_is_told_with_its_extra(tmp_path: Path):
+def test_a_peer_that_is_not_installed_is_told_with_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("antiparallel.benchmarks.speed.plan.find_spec", lambda name: None)
     with pytest.raises(SpecError, match=r"pip install 'antiparallel\[peer\]'"):
         plan([Case()], ["torch"], ["ss"], ["biotorch"], tmp_path)
 
