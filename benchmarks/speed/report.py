@@ -24,7 +24,7 @@ _CAPTION = (
 
 _INSTRUCTIONS = (
     "Counted by valgrind's callgrind, one step after two, one thread, with AVX2. They say nothing "
-    "of memory; nothing else that a machine does changes them."
+    "of memory. What else a machine does changes them little: see the control."
 )
 
 
