@@ -156,11 +156,30 @@ def send_back(y: Any, x: Any, feedback: Feedback, operation: Operation) -> Any:
     arrays = (matrix,) if known else (matrix, magnitude)
 
     def input_gradient(error: Any, like: Any, matrix: Any, *given: Any) -> Any:
-        made = matrix_of(Feedback(matrix, given[0] if given else magnitude))
+        whole = Feedback(matrix, given[0] if given else magnitude)
+        blocks = _blocks(whole) if isinstance(operation, Dense) else [whole]
         # Under a mixed policy the error comes in the output's dtype.
-        return operation.input_gradient(error, ops.cast(made, error.dtype), like)
+        sent = [
+            operation.input_gradient(error, ops.cast(matrix_of(block), error.dtype), like)
+            for block in blocks
+        ]
+        return sent[0] if len(sent) == 1 else ops.concatenate(sent, axis=-1)
 
     return engine.send_back(y, x, arrays, input_gradient, drawn=callable(magnitude))
+
+
+def _blocks(feedback: Feedback) -> list[Feedback]:
+    """Return parts of a dense layer's B that are better made one after the other than at once.
+
+    Each is B for some of the inputs, whose error needs no other part.
+    """
+    matrix, magnitude = feedback
+    rows = engine.rows_of_a_block(matrix)
+    if magnitude is None or callable(magnitude) or isinstance(magnitude, Redrawn) or not rows:
+        return [feedback]
+    per_weight = len(getattr(magnitude, "shape", ())) > 0
+    parts = [slice(start, start + rows) for start in range(0, matrix.shape[0], rows)]
+    return [Feedback(matrix[part], magnitude[part] if per_weight else magnitude) for part in parts]
 
 
 def matrix_of(feedback: Feedback) -> Any:

@@ -14,6 +14,12 @@ _LARGEST_POWER = {
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 }
 
+_LARGE = 1 << 21
+"""Numbers of a dense layer's weights above which a CPU forms B in blocks."""
+
+_BLOCK = 1 << 20
+"""Numbers of B in a block: they stay in the cache until the error is multiplied by them."""
+
 
 @dataclass(frozen=True)
 class Redrawn:
@@ -139,8 +145,7 @@ def send_back(y: Tensor, x: Tensor, feedback: Feedback, operation: Operation) ->
     """
     # Torch binds the arguments of what torch.func can transform to a signature, at every call: in a
     # small layer that takes as long as the layer.
-    transformed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    function = _TransformableOperation if transformed else _FeedbackOperation
+    function = _TransformableOperation if _transformed() else _FeedbackOperation
     sent: Tensor = function.apply(y, x, feedback.matrix, feedback.magnitude, operation)
     return sent
 
@@ -156,21 +161,65 @@ def matrix_of(feedback: Feedback) -> Tensor:
     return signed(matrix, magnitude() if callable(magnitude) else magnitude)
 
 
-def signed(weight: Tensor, magnitude: float | Tensor) -> Tensor:
+def signed(weight: Tensor, magnitude: float | Tensor, out: Tensor | None = None) -> Tensor:
     """Return ``magnitude * sign(weight)``, where the sign of NaN is NaN (clause R7).
 
     Torch's own sign makes NaN zero. So weights are scaled up until all but zeros exceed any
     magnitude, subnormal ones too, and clipped, in place (by hardtanh, which vmap can batch).
+
+    Args:
+        weight: Weights, or their signs in int8.
+        magnitude: A number, or a tensor of the weights' shape or of none.
+        out: Where the result of floating weights is written, if not to memory of its own.
     """
     if weight.dtype == torch.int8:  # signs already
         assert isinstance(magnitude, Tensor)
         return weight.to(magnitude.dtype).mul_(magnitude)
     largest = _LARGEST_POWER[weight.dtype]
     # Both factors in one pass: added to the weight itself, which changes no sign.
-    scaled = torch.addcmul(weight, weight, weight.new_full((), largest), value=largest)
+    scaled = torch.addcmul(weight, weight, weight.new_full((), largest), value=largest, out=out)
     if isinstance(magnitude, Tensor):
         return F.hardtanh_(scaled, -1, 1).mul_(magnitude)
     return F.hardtanh_(scaled, -magnitude, magnitude)
+
+
+def _fits_blocks(error: Tensor, feedback: Feedback) -> bool:
+    """Return whether ``_dense_in_blocks`` can be used, and is faster."""
+    matrix, magnitude = feedback
+    return (
+        magnitude is not None
+        and not isinstance(magnitude, Redrawn)
+        and type(matrix) is Tensor  # no shards of one
+        and matrix.is_cpu
+        and matrix.numel() > _LARGE
+        # Sums go on from block to block, which costs narrow dtypes their accuracy.
+        and error.dtype == matrix.dtype in (torch.float32, torch.float64)
+        and not _transformed()
+        and not torch.is_grad_enabled()  # a derivative of this one would need every block
+    )
+
+
+def _dense_in_blocks(error: Tensor, matrix: Tensor, magnitude: float | Tensor) -> Tensor:
+    """Return ``error B``, where B exists only a few rows at a time.
+
+    New memory of tens of megabytes costs a CPU more than the signs do, or the multiplication.
+    """
+    rows = math.ceil(_BLOCK / matrix.shape[1])
+    block = matrix.new_empty(rows, matrix.shape[1])
+    errors = error.reshape(-1, len(matrix))
+    sent = error.new_zeros(len(errors), matrix.shape[1])
+    for start in range(0, len(matrix), rows):
+        part = slice(start, start + rows)
+        weight = matrix[part]
+        per_weight = isinstance(magnitude, Tensor) and magnitude.dim() > 0
+        signs = signed(weight, magnitude[part] if per_weight else magnitude, block[: len(weight)])
+        sent.addmm_(errors[:, part], signs)
+    return sent.reshape(*error.shape[:-1], -1)
+
+
+def _transformed() -> bool:
+    """Return whether torch.func or torch.compile is at work."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 class _SendingBack(torch.autograd.Function):
@@ -183,9 +232,13 @@ class _SendingBack(torch.autograd.Function):
             magnitude = magnitude()  # first, because every backward pass counts (clause R4)
         if not ctx.needs_input_grad[1]:
             return error, None, None, None, None
-        matrix = matrix_of(Feedback(matrix, magnitude))
-        # Under autocast the error comes in the output's dtype and x has its own.
-        sent = ctx.operation.input_gradient(error, matrix.to(error.dtype), ctx.shape)
+        feedback = Feedback(matrix, magnitude)
+        if isinstance(ctx.operation, Dense) and _fits_blocks(error, feedback):
+            sent = _dense_in_blocks(error, *feedback)
+        else:
+            # Under autocast the error comes in the output's dtype and x has its own.
+            matrix = matrix_of(feedback).to(error.dtype)
+            sent = ctx.operation.input_gradient(error, matrix, ctx.shape)
         return error, sent.to(ctx.dtype), None, None, None
 
 

@@ -88,6 +88,17 @@ def test_the_error_is_sent_through_b(
     assert (abs(sent - by_weight) > terms * np.finfo("float32").eps * size).any()
 
 
+@pytest.mark.parametrize("rule", ["ss", "ss-fixed"])
+def test_a_large_dense_layer_sends_the_error_through_b(rule: str) -> None:
+    """An engine may make B in blocks."""
+    layer, _ = built_pair("Dense", (1501,), {}, (3, 1500), rule)
+    x, error = numbers(3, 1500), numbers(3, 1501, seed=1)
+    _, (sent, *_) = gradients(layer, x, error)
+    matrix = array(layer.feedback_matrix()).astype("float64")
+    bound = 1501 * np.finfo("float32").eps * (abs(error) @ abs(matrix).T)
+    assert (abs(sent - error @ matrix.T) <= bound).all()
+
+
 @each_layer
 def test_gradients_of_parameters_are_the_ordinary_ones(
     name: str, args: Any, options: Any, shape: Any

@@ -1,8 +1,8 @@
 """What Keras's engines do each in their own way; everything else goes through ``keras.ops``.
 
 ``engine`` is the module of the engine that Keras runs on. All have the same functions:
-``send_back``, ``convolve``, ``convolution_input_gradient``, ``as_tensor``, ``signed``,
-``draw_on_host`` and ``pullback``.
+``send_back``, ``convolve``, ``convolution_input_gradient``, ``rows_of_a_block``, ``as_tensor``,
+``signed``, ``draw_on_host`` and ``pullback``.
 """
 
 import importlib

@@ -28,6 +28,9 @@ _LARGEST_POWER = {
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 }
 
+_LARGE, _BLOCK = 1 << 21, 1 << 18
+"""Numbers of weights above which B is made in blocks, and numbers of a block."""
+
 
 def versions() -> dict[str, str]:
     """Return the engine's version by its name."""
@@ -84,7 +87,7 @@ def convolve(native: Callable[[Tensor], Tensor], kernel: Tensor, data_format: st
     themselves, in the forward and in the backward pass, by a copy several times slower.
 
     Args:
-        native: The convolution.
+        native: The convolution, which sends no error to its input.
         kernel: ``(*kernel, n_in / groups, n_out)``.
         data_format: ``"channels_last"`` or ``"channels_first"``.
     """
@@ -92,14 +95,16 @@ def convolve(native: Callable[[Tensor], Tensor], kernel: Tensor, data_format: st
     if data_format == "channels_first" or in_one_dimension or torch.compiler.is_compiling():
         return native(kernel)
     arranged: Tensor = _Arrangement.apply(kernel)
-    place = arranged.data_ptr()
+    place, shape = arranged.data_ptr(), _as_torch_takes_it(kernel).shape
+    unknown = kernel.new_full((), math.nan)
 
     def pack(saved: Tensor) -> Tensor | None:
         # Kept until the backward pass, the copies would take as much memory as all weights.
         return None if saved.data_ptr() == place else saved
 
     def unpack(saved: Tensor | None) -> Tensor:
-        return _as_torch_takes_it(_arranged(kernel.detach())) if saved is None else saved
+        # The kernel's gradient needs the kernel's shape alone; only the input's needs its values.
+        return unknown.expand(shape) if saved is None else saved
 
     with saved_tensors_hooks(pack, unpack):
         return native(arranged)
@@ -194,6 +199,20 @@ def convolution_input_gradient(
     for axis, (start, size) in enumerate(zip(starts, spatial, strict=True), start=2):
         sent = sent.narrow(axis, start, size)
     return sent.movedim(1, -1) if data_format == "channels_last" else sent
+
+
+def rows_of_a_block(weight: Tensor) -> int:
+    """Return how many rows of B a dense layer makes at a time, 0 for all.
+
+    On a CPU, new memory of tens of megabytes costs more than the signs do, or the multiplication.
+    A block stays in the cache until the error is multiplied by it.
+
+    Args:
+        weight: W, ``(n_in, n_out)``.
+    """
+    if not weight.is_cpu or weight.numel() <= _LARGE or torch.compiler.is_compiling():
+        return 0
+    return math.ceil(_BLOCK / weight.shape[1])
 
 
 def as_tensor(x: Any) -> Tensor:
