@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
+import keras
 import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
@@ -38,6 +39,7 @@ class Attachment:
         stream: The seed and the layer index that its draws are keyed by.
         feedback_scale: lambda of each of the layer's kernels.
         keep_feedback: Whether it keeps numbers that never change.
+        error_dtype: What errors are rounded to on their way through B.
     """
 
     rule: Rule
@@ -45,10 +47,16 @@ class Attachment:
     stream: tuple[int, int]
     feedback_scale: Mapping[str, float]
     keep_feedback: bool
+    error_dtype: str | None
 
 
 def attachment(
-    layer: WeightLayer, rule: Rule | str, scale: Scale, seed: Seed, keep_feedback: bool = True
+    layer: WeightLayer,
+    rule: Rule | str,
+    scale: Scale,
+    seed: Seed,
+    keep_feedback: bool = True,
+    error_dtype: str | None = None,
 ) -> Attachment:
     """Work out a rule for a built layer, which stays as it is.
 
@@ -59,6 +67,7 @@ def attachment(
         seed: A seed, a pair (seed, layer index), or None for one from Python's generator, which
             ``keras.utils.set_random_seed`` seeds.
         keep_feedback: Whether numbers that never change are kept.
+        error_dtype: What errors are rounded to on their way through B, None for their own dtype.
 
     Raises:
         SpecError: An argument is not allowed.
@@ -66,7 +75,28 @@ def attachment(
     """
     rule = as_rule(rule)
     lambdas = {kernel.name: feedback_scale(kernel.geometry, scale) for kernel in kernels(layer)}
-    return Attachment(rule, scale, stream_of(rule, seed), lambdas, keep_feedback)
+    stream = stream_of(rule, seed)
+    return Attachment(rule, scale, stream, lambdas, keep_feedback, floating(error_dtype))
+
+
+def floating(error_dtype: Any) -> str | None:
+    """Return the name of a floating dtype, or None for None.
+
+    Raises:
+        SpecError: It is something else.
+    """
+    if error_dtype is None:
+        return None
+    try:
+        name = keras.backend.standardize_dtype(error_dtype)
+    except (TypeError, ValueError):
+        name = ""
+    if "float" not in name:
+        raise SpecError(
+            "Expected error_dtype to be a floating dtype, or None. "
+            f"Received: error_dtype={error_dtype!r}"
+        )
+    return str(name)
 
 
 class FeedbackState(layers.Layer):

@@ -36,10 +36,13 @@ class Feedback(NamedTuple):
             int8 beside a magnitude in B's dtype.
         magnitude: None, or M in ``B = M * sign(matrix)``: a number, a tensor, or a function that
             NumPy runs once for every backward pass; or what is drawn again instead of being kept.
+        error_dtype: What error and B are rounded to before they are multiplied, None for the
+            error's dtype.
     """
 
     matrix: Any
     magnitude: Magnitude | None = None
+    error_dtype: str | None = None
 
 
 class Operation(Protocol):
@@ -151,7 +154,7 @@ def send_back(y: Any, x: Any, feedback: Feedback, operation: Operation) -> Any:
         feedback: What B is made of.
         operation: The layer's linear map.
     """
-    matrix, magnitude = feedback
+    matrix, magnitude, error_dtype = feedback
     known = magnitude is None or callable(magnitude) or isinstance(magnitude, float | Redrawn)
     arrays = (matrix,) if known else (matrix, magnitude)
 
@@ -159,6 +162,7 @@ def send_back(y: Any, x: Any, feedback: Feedback, operation: Operation) -> Any:
         whole = Feedback(matrix, given[0] if given else magnitude)
         blocks = _blocks(whole) if isinstance(operation, Dense) else [whole]
         # Under a mixed policy the error comes in the output's dtype.
+        error = error if error_dtype is None else ops.cast(error, error_dtype)
         sent = [
             operation.input_gradient(error, ops.cast(matrix_of(block), error.dtype), like)
             for block in blocks
@@ -173,7 +177,7 @@ def _blocks(feedback: Feedback) -> list[Feedback]:
 
     Each is B for some of the inputs, whose error needs no other part.
     """
-    matrix, magnitude = feedback
+    matrix, magnitude, _ = feedback
     rows = engine.rows_of_a_block(matrix)
     if magnitude is None or callable(magnitude) or isinstance(magnitude, Redrawn) or not rows:
         return [feedback]
@@ -184,7 +188,7 @@ def _blocks(feedback: Feedback) -> list[Feedback]:
 
 def matrix_of(feedback: Feedback) -> Any:
     """Return B."""
-    matrix, magnitude = feedback
+    matrix, magnitude, _ = feedback
     if magnitude is None:
         return matrix
     if isinstance(magnitude, float):

@@ -1,7 +1,7 @@
 """Keras's weight layers with a feedback rule.
 
-Each is the ``keras.layers`` layer of the same name, with its signature and four keyword arguments:
-``rule``, ``scale``, ``seed`` and ``keep_feedback``, which are those of ``convert``. Forward results
+Each is the ``keras.layers`` layer of the same name, with its signature and the keyword arguments
+``rule``, ``scale``, ``seed``, ``keep_feedback`` and ``error_dtype`` of ``convert``. Forward results
 are Keras's own; only the error that the layer sends to its input is computed with B.
 """
 
@@ -20,6 +20,7 @@ from antiparallel.keras.attachment import (
     FeedbackState,
     Seed,
     attachment,
+    floating,
     state_name,
     stream_of,
 )
@@ -50,6 +51,7 @@ class FeedbackLayer(layers.Layer):
         stream: The seed and the index that draws are keyed by; a second kernel has the next index.
         feedback_scale: lambda of each kernel, by the kernel's name; known once built.
         keep_feedback: Whether the rule keeps numbers that never change.
+        error_dtype: What errors are rounded to on their way through B.
         feedback_state: What the rule keeps and draws, None for ``bp`` and ``ss``.
     """
 
@@ -58,6 +60,7 @@ class FeedbackLayer(layers.Layer):
     stream: tuple[int, int]
     feedback_scale: Mapping[str, float]
     keep_feedback: bool
+    error_dtype: str | None
     feedback_state: FeedbackState | None
 
     def __init__(
@@ -67,14 +70,16 @@ class FeedbackLayer(layers.Layer):
         scale: Scale = "paper",
         seed: Seed = None,
         keep_feedback: bool = True,
+        error_dtype: str | None = None,
         **kwargs: Any,
     ) -> None:
         rule = as_rule(rule)
         feedback_scale(DenseGeometry(1, 1), scale)  # refuses what is none
         stream = stream_of(rule, seed)
+        error_dtype = floating(error_dtype)
         super().__init__(*args, **kwargs)
         self.rule, self.scale, self.stream = rule, scale, stream
-        self.keep_feedback = keep_feedback
+        self.keep_feedback, self.error_dtype = keep_feedback, error_dtype
         self.feedback_state = None
 
     def build(self, input_shape: Any) -> None:
@@ -82,7 +87,16 @@ class FeedbackLayer(layers.Layer):
         super().build(input_shape)
         self.built = True
         layer = cast(WeightLayer, self)
-        self.attach(attachment(layer, self.rule, self.scale, self.stream, self.keep_feedback))
+        self.attach(
+            attachment(
+                layer,
+                self.rule,
+                self.scale,
+                self.stream,
+                self.keep_feedback,
+                self.error_dtype,
+            )
+        )
 
     def attach(self, attachment: Attachment) -> None:
         """Set the rule and what belongs to it."""
@@ -91,6 +105,7 @@ class FeedbackLayer(layers.Layer):
         self.stream = attachment.stream
         self.feedback_scale = dict(attachment.feedback_scale)
         self.keep_feedback = attachment.keep_feedback
+        self.error_dtype = attachment.error_dtype
         locked = self._tracker.locked  # a built layer takes no new state, as under enable_lora
         self._tracker.unlock()
         try:
@@ -114,6 +129,7 @@ class FeedbackLayer(layers.Layer):
             "stream",
             "feedback_scale",
             "keep_feedback",
+            "error_dtype",
             "feedback_state",
         ):
             delattr(self, name)
@@ -133,7 +149,7 @@ class FeedbackLayer(layers.Layer):
         weight = engine.as_tensor(getattr(self, kernel))
         if isinstance(self.rule, Backprop):
             return weight
-        matrix, magnitude = self._feedback(kernel, weight)
+        matrix, magnitude, _ = self._feedback(kernel, weight)
         if callable(magnitude):
             assert self.feedback_state is not None
             magnitude = engine.as_tensor(self.feedback_state.magnitude(kernel))
@@ -146,6 +162,7 @@ class FeedbackLayer(layers.Layer):
             "scale": self.scale,
             "seed": list(self.stream),
             "keep_feedback": self.keep_feedback,
+            "error_dtype": self.error_dtype,
         }
 
     def quantized_call(self, *args: Any, **kwargs: Any) -> Any:
@@ -160,7 +177,11 @@ class FeedbackLayer(layers.Layer):
         )
 
     def _feedback(self, name: str, weight: Any) -> Feedback:
-        """Return what B is made of; weight is W as this forward pass uses it."""
+        """Return how errors go back; weight is W as this forward pass uses it."""
+        return self._matrix(name, weight)._replace(error_dtype=self.error_dtype)
+
+    def _matrix(self, name: str, weight: Any) -> Feedback:
+        """Return what B is made of."""
         state, scale = self.feedback_state, self.feedback_scale[name]
         if state is None:
             return Feedback(weight, scale)

@@ -17,7 +17,7 @@ from antiparallel.keras.layers import FEEDBACK_LAYERS, FeedbackLayer
 from antiparallel.keras.layout import kernels
 from antiparallel.spec import Backprop, SpecError, fan_out
 
-_EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 
 class FeedbackError(AssertionError):
@@ -56,9 +56,11 @@ def verify(model: keras.layers.Layer, *args: Any, **kwargs: Any) -> dict[str, in
             error arrived at it, so that nothing is proved; or its variables were used without
             calling it. Names every such layer.
 
-    Tolerance: ``8 sqrt(n) eps |B|^T |dy|`` per element, n the number of summands, eps that of the
-    error's dtype: the probabilistic bound on a sum's rounding of Higham and Mary (2019), "A new
-    approach to probabilistic rounding error analysis".
+    Tolerance: of a sum of n products, ``|B|^T |dy|`` being the sum of their absolute values a,
+    ``8 (sqrt(n) u a + u' (|dx| + a / sqrt(n)))``: the probabilistic bound of Higham and Mary
+    (2019), "A new approach to probabilistic rounding error analysis", for sums with unit roundoff
+    u, and the rounding of results and partial sums, a random walk of size ``a / sqrt(n)``, to
+    the error's dtype's u'. Narrow dtypes are summed in float32.
     """
     layers = {
         found.name: found.module
@@ -235,14 +237,18 @@ def _problem(layer: Any, made: list[tuple[Any, Any, list[Any]]]) -> tuple[str, i
         if not _numpy(arrived).any():
             continue
         compared += 1
+        if layer.error_dtype is not None and not isinstance(layer.rule, Backprop):
+            arrived = ops.cast(arrived, layer.error_dtype)
         weights = [engine.as_tensor(getattr(layer, kernel.name)) for kernel in kernels(layer)]
         shape = tuple(sent.shape)
         expected = _native_input_gradient(layer, feedback, shape, arrived)
         by_weight = _native_input_gradient(layer, weights, shape, arrived)
         size = _native_input_gradient(layer, [abs(b) for b in feedback], shape, abs(arrived))
         terms = prod(fan_out(kernel.geometry) for kernel in kernels(layer))
-        eps = _EPS[keras.backend.standardize_dtype(arrived.dtype)]
-        tolerance = 8 * sqrt(terms) * eps * size
+        stored = _ROUNDOFF[keras.backend.standardize_dtype(arrived.dtype)]
+        summed = min(stored, _ROUNDOFF["float32"])
+        root = sqrt(terms)
+        tolerance = 8 * (root * summed * size + stored * (abs(expected) + size / root))
         difference = abs(_numpy(sent) - expected)
         if not bool((difference <= tolerance).all()):  # not "any greater", which NaN would pass
             excess = (difference - tolerance).max()
@@ -265,7 +271,7 @@ def _native_input_gradient(
     plain = next(plain for plain, own in FEEDBACK_LAYERS.items() if isinstance(layer, own))
     dtype = keras.backend.standardize_dtype(error.dtype)
     config = layer.get_config()
-    for name in ("rule", "scale", "seed", "keep_feedback"):
+    for name in ("rule", "scale", "seed", "keep_feedback", "error_dtype"):
         del config[name]
     no_bias = {"bias_axes": None} if "bias_axes" in config else {"use_bias": False}
     native = plain.from_config(config | no_bias | {"activation": None, "dtype": dtype})

@@ -32,6 +32,7 @@ class Attachment:
         feedback_scale: lambda.
         stream: The seed and the layer index that its draws are keyed by.
         keep_feedback: Whether it keeps numbers that never change.
+        error_dtype: What errors are rounded to on their way through B.
         feedback: What it keeps, see ``kept_feedback``.
     """
 
@@ -39,11 +40,17 @@ class Attachment:
     feedback_scale: float
     stream: tuple[int, int]
     keep_feedback: bool
+    error_dtype: torch.dtype | None
     feedback: Tensor | None
 
 
 def attachment(
-    layer: WeightLayer, rule: Rule | str, scale: Scale, seed: Seed, keep_feedback: bool = True
+    layer: WeightLayer,
+    rule: Rule | str,
+    scale: Scale,
+    seed: Seed,
+    keep_feedback: bool = True,
+    error_dtype: torch.dtype | None = None,
 ) -> Attachment:
     """Work out a rule for a layer, which stays as it is.
 
@@ -53,16 +60,22 @@ def attachment(
         scale: What lambda is.
         seed: A seed, a pair (seed, layer index), or None for one from torch's default generator.
         keep_feedback: Whether numbers that never change are kept.
+        error_dtype: What errors are rounded to on their way through B, None for their own dtype.
 
     Raises:
         SpecError: An argument is not allowed, or weights are NaN whose signs are to be kept alone.
     """
     rule = as_rule(rule)
+    if error_dtype is not None and not getattr(error_dtype, "is_floating_point", False):
+        raise SpecError(
+            "Expected error_dtype to be a floating dtype of torch's, or None. "
+            f"Received: error_dtype={error_dtype!r}"
+        )
     lam = feedback_scale(geometry(layer), scale)
     stream = _stream(rule, seed)
     weight = weight_of(layer)
     kept = kept_feedback(layer, weight, rule, lam, stream, keep_feedback)
-    return Attachment(rule, lam, stream, keep_feedback, kept)
+    return Attachment(rule, lam, stream, keep_feedback, error_dtype, kept)
 
 
 def kept_feedback(

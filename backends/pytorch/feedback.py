@@ -45,10 +45,13 @@ class Feedback(NamedTuple):
             int8 beside a magnitude in B's dtype.
         magnitude: None, or M in ``B = M * sign(matrix)``: a number, a tensor, or a function that
             is called once for every backward pass; or what is drawn again instead of being kept.
+        error_dtype: What error and B are rounded to before they are multiplied, None for the
+            error's dtype.
     """
 
     matrix: Tensor
     magnitude: Magnitude | None = None
+    error_dtype: torch.dtype | None = None
 
 
 class Operation(Protocol):
@@ -146,13 +149,13 @@ def send_back(y: Tensor, x: Tensor, feedback: Feedback, operation: Operation) ->
     # Torch binds the arguments of what torch.func can transform to a signature, at every call: in a
     # small layer that takes as long as the layer.
     function = _TransformableOperation if _transformed() else _FeedbackOperation
-    sent: Tensor = function.apply(y, x, feedback.matrix, feedback.magnitude, operation)
+    sent: Tensor = function.apply(y, x, *feedback, operation)
     return sent
 
 
 def matrix_of(feedback: Feedback) -> Tensor:
     """Return B."""
-    matrix, magnitude = feedback
+    matrix, magnitude, _ = feedback
     if magnitude is None:
         return matrix
     if isinstance(magnitude, Redrawn):
@@ -183,17 +186,16 @@ def signed(weight: Tensor, magnitude: float | Tensor, out: Tensor | None = None)
     return F.hardtanh_(scaled, -magnitude, magnitude)
 
 
-def _fits_blocks(error: Tensor, feedback: Feedback) -> bool:
+def _fits_blocks(feedback: Feedback) -> bool:
     """Return whether ``_dense_in_blocks`` can be used, and is faster."""
-    matrix, magnitude = feedback
+    matrix, magnitude, _ = feedback
     return (
         magnitude is not None
         and not isinstance(magnitude, Redrawn)
         and type(matrix) is Tensor  # no shards of one
         and matrix.is_cpu
+        and matrix.is_floating_point()
         and matrix.numel() > _LARGE
-        # Sums go on from block to block, which costs narrow dtypes their accuracy.
-        and error.dtype == matrix.dtype in (torch.float32, torch.float64)
         and not _transformed()
         and not torch.is_grad_enabled()  # a derivative of this one would need every block
     )
@@ -207,13 +209,18 @@ def _dense_in_blocks(error: Tensor, matrix: Tensor, magnitude: float | Tensor) -
     rows = math.ceil(_BLOCK / matrix.shape[1])
     block = matrix.new_empty(rows, matrix.shape[1])
     errors = error.reshape(-1, len(matrix))
-    sent = error.new_zeros(len(errors), matrix.shape[1])
+    # Sums that go on from block to block would cost narrow dtypes their accuracy.
+    wide = torch.promote_types(error.dtype, torch.float32)
+    sent = error.new_zeros(len(errors), matrix.shape[1], dtype=wide)
     for start in range(0, len(matrix), rows):
         part = slice(start, start + rows)
         weight = matrix[part]
         per_weight = isinstance(magnitude, Tensor) and magnitude.dim() > 0
         signs = signed(weight, magnitude[part] if per_weight else magnitude, block[: len(weight)])
-        sent.addmm_(errors[:, part], signs)
+        if error.dtype == matrix.dtype == wide:
+            sent.addmm_(errors[:, part], signs)
+        else:
+            sent += errors[:, part] @ signs.to(error.dtype)
     return sent.reshape(*error.shape[:-1], -1)
 
 
@@ -231,15 +238,16 @@ class _SendingBack(torch.autograd.Function):
         if callable(magnitude):
             magnitude = magnitude()  # first, because every backward pass counts (clause R4)
         if not ctx.needs_input_grad[1]:
-            return error, None, None, None, None
+            return error, None, None, None, None, None
         feedback = Feedback(matrix, magnitude)
-        if isinstance(ctx.operation, Dense) and _fits_blocks(error, feedback):
-            sent = _dense_in_blocks(error, *feedback)
+        # Under autocast the error comes in the output's dtype and x has its own.
+        rounded = error if ctx.error_dtype is None else error.to(ctx.error_dtype)
+        if isinstance(ctx.operation, Dense) and _fits_blocks(feedback):
+            sent = _dense_in_blocks(rounded, matrix, magnitude)
         else:
-            # Under autocast the error comes in the output's dtype and x has its own.
-            matrix = matrix_of(feedback).to(error.dtype)
-            sent = ctx.operation.input_gradient(error, matrix, ctx.shape)
-        return error, sent.to(ctx.dtype), None, None, None
+            matrix = matrix_of(feedback).to(rounded.dtype)
+            sent = ctx.operation.input_gradient(rounded, matrix, ctx.shape)
+        return error, sent.to(ctx.dtype), None, None, None, None
 
 
 class _FeedbackOperation(_SendingBack):
@@ -265,7 +273,12 @@ class _TransformableOperation(_SendingBack):
 
 
 def _save(
-    ctx: Any, x: Tensor, matrix: Tensor, magnitude: Magnitude | None, operation: Operation
+    ctx: Any,
+    x: Tensor,
+    matrix: Tensor,
+    magnitude: Magnitude | None,
+    error_dtype: torch.dtype | None,
+    operation: Operation,
 ) -> None:
     # Saved, so that changing W or B in place between forward and backward is an error.
     if isinstance(magnitude, Tensor):
@@ -274,4 +287,4 @@ def _save(
     else:
         ctx.save_for_backward(matrix)
         ctx.magnitude = magnitude
-    ctx.shape, ctx.dtype, ctx.operation = x.shape, x.dtype, operation
+    ctx.shape, ctx.dtype, ctx.error_dtype, ctx.operation = x.shape, x.dtype, error_dtype, operation

@@ -1,7 +1,7 @@
 """Torch's weight layers with a feedback rule.
 
-Each is the ``torch.nn`` layer of the same name, with its signature and four keyword arguments:
-``rule``, ``scale``, ``seed`` and ``keep_feedback``, which are those of ``convert``. Forward results
+Each is the ``torch.nn`` layer of the same name, with its signature and the keyword arguments
+``rule``, ``scale``, ``seed``, ``keep_feedback`` and ``error_dtype`` of ``convert``. Forward results
 are torch's own; only the error that the layer sends to its input is computed with B.
 """
 
@@ -46,6 +46,7 @@ class FeedbackLayer(nn.Module):
         feedback_scale: lambda.
         stream: The seed and the layer index that draws are keyed by.
         keep_feedback: Whether the rule keeps numbers that never change.
+        error_dtype: What errors are rounded to on their way through B.
         feedback: What it keeps: B for feedback alignment, M for ``ss-fixed``, otherwise None.
             Without ``keep_feedback`` the signs of B, in int8, for ``fa-sign``, otherwise None.
         backward_count: For ``ss-batch``, how many backward passes drew magnitudes.
@@ -55,6 +56,7 @@ class FeedbackLayer(nn.Module):
     feedback_scale: float
     stream: tuple[int, int]
     keep_feedback: bool
+    error_dtype: torch.dtype | None
     feedback: Tensor | None
     backward_count: int
 
@@ -65,10 +67,12 @@ class FeedbackLayer(nn.Module):
         scale: Scale = "paper",
         seed: Seed = None,
         keep_feedback: bool = True,
+        error_dtype: torch.dtype | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.attach(attachment(cast(WeightLayer, self), rule, scale, seed, keep_feedback))
+        layer = cast(WeightLayer, self)
+        self.attach(attachment(layer, rule, scale, seed, keep_feedback, error_dtype))
 
     def attach(self, attachment: Attachment) -> None:
         """Set the rule and what belongs to it."""
@@ -76,6 +80,7 @@ class FeedbackLayer(nn.Module):
         self.feedback_scale = attachment.feedback_scale
         self.stream = attachment.stream
         self.keep_feedback = attachment.keep_feedback
+        self.error_dtype = attachment.error_dtype
         self.feedback = attachment.feedback
         self.backward_count = 0
 
@@ -86,6 +91,7 @@ class FeedbackLayer(nn.Module):
             "feedback_scale",
             "stream",
             "keep_feedback",
+            "error_dtype",
             "feedback",
             "backward_count",
         ):
@@ -96,7 +102,7 @@ class FeedbackLayer(nn.Module):
         weight = weight_of(cast(WeightLayer, self))
         if isinstance(self.rule, Backprop):
             return weight
-        matrix, magnitude = self._feedback(weight)
+        matrix, magnitude, _ = self._feedback(weight)
         if callable(magnitude):
             magnitude = self._drawn_magnitude()
         return matrix_of(Feedback(matrix, magnitude))
@@ -104,10 +110,15 @@ class FeedbackLayer(nn.Module):
     def extra_repr(self) -> str:
         """Return torch's own text and the rule."""
         not_kept = "" if self.keep_feedback else ", keep_feedback=False"
-        return f"{super().extra_repr()}, rule={self.rule.name}{not_kept}"
+        narrowed = "" if self.error_dtype is None else f", error_dtype={self.error_dtype}"
+        return f"{super().extra_repr()}, rule={self.rule.name}{not_kept}{narrowed}"
 
     def _feedback(self, weight: Tensor) -> Feedback:
-        """Return what B is made of; weight is W as this forward pass uses it."""
+        """Return how errors go back; weight is W as this forward pass uses it."""
+        return self._matrix(weight)._replace(error_dtype=self.error_dtype)
+
+    def _matrix(self, weight: Tensor) -> Feedback:
+        """Return what B is made of."""
         if isinstance(self.rule, SignSymmetry):
             if self.rule.magnitude == "uniform":
                 return Feedback(weight.detach(), self.feedback_scale)

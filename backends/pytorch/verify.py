@@ -156,10 +156,12 @@ def _receive(layer: Any, call: _Call, x: Tensor, error: Tensor) -> Tensor:
     call.arrived = True
     error = torch.randn_like(error)
     feedback = layer.feedback_matrix()
-    call.expected = _native_input_gradient(layer, feedback, x, error)
+    rounded = error
     if not isinstance(layer.rule, Backprop):
-        call.by_weight = _native_input_gradient(layer, weight_of(layer), x, error)
-    absolute = _native_input_gradient(layer, feedback.abs(), x, error.abs()).abs()
+        rounded = error if layer.error_dtype is None else error.to(layer.error_dtype)
+        call.by_weight = _native_input_gradient(layer, weight_of(layer), x, rounded)
+    call.expected = _native_input_gradient(layer, feedback, x, rounded)
+    absolute = _native_input_gradient(layer, feedback.abs(), x, rounded.abs()).abs()
     call.tolerance = _tolerance(call.expected, absolute, fan_out(geometry(layer)))
     return error
 

@@ -77,6 +77,7 @@ def test_signature_is_torchs_own_with_the_rule_s_arguments(case: Any) -> None:
         "scale",
         "seed",
         "keep_feedback",
+        "error_dtype",
     ]
 
 
