@@ -187,7 +187,7 @@ def signed(weight: Tensor, magnitude: float | Tensor, out: Tensor | None = None)
 
 
 def _fits_blocks(feedback: Feedback) -> bool:
-    """Return whether ``_dense_in_blocks`` can be used, and is faster."""
+    """Return whether ``dense_in_blocks`` can be used, and is faster."""
     matrix, magnitude, _ = feedback
     return (
         magnitude is not None
@@ -201,7 +201,7 @@ def _fits_blocks(feedback: Feedback) -> bool:
     )
 
 
-def _dense_in_blocks(error: Tensor, matrix: Tensor, magnitude: float | Tensor) -> Tensor:
+def dense_in_blocks(error: Tensor, matrix: Tensor, magnitude: float | Tensor) -> Tensor:
     """Return ``error B``, where B exists only a few rows at a time.
 
     New memory of tens of megabytes costs a CPU more than the signs do, or the multiplication.
@@ -215,8 +215,10 @@ def _dense_in_blocks(error: Tensor, matrix: Tensor, magnitude: float | Tensor) -
     for start in range(0, len(matrix), rows):
         part = slice(start, start + rows)
         weight = matrix[part]
-        per_weight = isinstance(magnitude, Tensor) and magnitude.dim() > 0
-        signs = signed(weight, magnitude[part] if per_weight else magnitude, block[: len(weight)])
+        if isinstance(magnitude, Tensor) and magnitude.dim():
+            signs = signed(weight, magnitude[part], block[: len(weight)])
+        else:
+            signs = signed(weight, magnitude, block[: len(weight)])
         if error.dtype == matrix.dtype == wide:
             sent.addmm_(errors[:, part], signs)
         else:
@@ -243,7 +245,7 @@ class _SendingBack(torch.autograd.Function):
         # Under autocast the error comes in the output's dtype and x has its own.
         rounded = error if ctx.error_dtype is None else error.to(ctx.error_dtype)
         if isinstance(ctx.operation, Dense) and _fits_blocks(feedback):
-            sent = _dense_in_blocks(rounded, matrix, magnitude)
+            sent = dense_in_blocks(rounded, matrix, magnitude)
         else:
             matrix = matrix_of(feedback).to(rounded.dtype)
             sent = ctx.operation.input_gradient(rounded, matrix, ctx.shape)
