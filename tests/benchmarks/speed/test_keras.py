@@ -232,6 +232,13 @@ def test_every_rule_begins_with_plain_backprops_loss_and_learns_otherwise(model:
     assert abs(plain[1] - ss[1]) > 1e-6 * plain[0]
 
 
+@pytest.mark.parametrize("model", ["convnet", pytest.param("vit", marks=LARGE)])
+def test_a_step_computes_no_metric_but_the_loss(model: str):
+    contender = build(case(model), "plain")
+    contender.step()
+    assert contender.model.get_metrics_result().keys() == {"loss"}
+
+
 def test_plain_layers_are_the_librarys_and_a_rules_are_ours():
     for rule, known in (("plain", {None}), ("ss", {"ss"})):
         rows = ap.summary(network(case(), rule)).rows
