@@ -30,7 +30,6 @@ from antiparallel.spec import SpecError
 # A step takes as long at any rate; at this one no rule's losses overflow.
 _LR = 1e-3
 
-
 Shown = tuple[Tensor, Targets]
 
 
