@@ -13,9 +13,10 @@ from rich.table import Table
 from antiparallel.benchmarks.commands.options import BACKENDS, installed
 from antiparallel.benchmarks.launch import launch
 from antiparallel.benchmarks.processes import ALONE_HERE, find_place
-from antiparallel.benchmarks.speed.case import Case, Model, Precision, Way
+from antiparallel.benchmarks.speed.case import PROCESSES, Case, Model, Precision, Way
 from antiparallel.benchmarks.speed.instructions import require_countable
-from antiparallel.benchmarks.speed.plan import PEERS, PROCESSES, plan, plan_cases
+from antiparallel.benchmarks.speed.limits import PEERS
+from antiparallel.benchmarks.speed.plan import plan, plan_cases
 from antiparallel.benchmarks.speed.record import SpeedRecord, read_records, write_record
 from antiparallel.benchmarks.speed.report import write_report
 from antiparallel.benchmarks.speed.run import Watch, has_memory, run_jobs

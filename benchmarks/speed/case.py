@@ -8,6 +8,12 @@ Model = Literal["resnet18", "resnet50", "alexnet", "vit", "retinanet", "convnet"
 Precision = Literal["float32", "bfloat16"]
 Way = Literal["alone", "accumulated", "checkpointed", "ddp", "fsdp2", "devices"]
 
+PROCESSES: tuple[Way, ...] = ("ddp", "fsdp2")
+"""Ways of training in several processes."""
+
+TOGETHER: tuple[Way, ...] = (*PROCESSES, "devices")
+"""Ways whose parts speak to each other."""
+
 
 class Case(BaseModel):
     """One network, one batch, one way of training it, on one machine.
@@ -57,8 +63,8 @@ class Case(BaseModel):
             self.precision: self.precision != usual.precision,
             "channels-last": self.channels_last,
             self.way: self.way != usual.way,
-            f"{self.parts}-parts": self.parts != usual.parts,
-            f"{self.threads}-threads": self.threads != usual.threads,
+            _counted(self.parts, "part"): self.parts != usual.parts,
+            _counted(self.threads, "thread"): self.threads != usual.threads,
             self.device.replace(":", ""): self.device != usual.device,
             f"seed-{self.seed}": self.seed != usual.seed,
         }
@@ -69,3 +75,7 @@ class Case(BaseModel):
         """The case in a word, as in files' names."""
         size = f"-w{self.width}-d{self.depth}" if self.model == "convnet" else ""
         return "-".join([f"{self.model}{size}", f"{self.batch}x{self.pixels}", *self.remarks])
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number}-{thing}" if number == 1 else f"{number}-{thing}s"

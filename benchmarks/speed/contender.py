@@ -27,6 +27,10 @@ class Contender(Protocol):
         """Compute the loss and all gradients, and update the weights."""
         ...
 
+    def update(self) -> None:
+        """Update the weights by the gradients that there are, as the end of a step does."""
+        ...
+
     def describe(self) -> dict[str, str]:
         """Return versions, device and threads, for the record."""
         ...
@@ -42,8 +46,11 @@ class Builder(Protocol):
     def joined(self, case: Case) -> AbstractContextManager[None]:
         """Return the context in which the parts of a case, if it has any, work together.
 
+        Args:
+            case: What is measured, one that ``require_possible`` lets pass.
+
         Raises:
-            SpecError: The backend cannot do that.
+            SpecError: There are too few devices, or processes.
         """
         ...
 
@@ -51,11 +58,11 @@ class Builder(Protocol):
         """Build a network, ready to take its first step.
 
         Args:
-            case: What it is.
+            case: What it is, one that ``require_possible`` lets pass.
             rule: ``"plain"``, a rule's name, or ``"PEER:RULE"`` for another library's layers.
 
         Raises:
-            SpecError: The backend cannot do that, or something is not installed.
+            SpecError: There is no such rule or device, or something is not installed.
         """
         ...
 

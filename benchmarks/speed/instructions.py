@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from antiparallel.benchmarks.speed.case import Case
+from antiparallel.benchmarks.speed.case import PROCESSES, Case
 from antiparallel.spec import SpecError
 
 _WARM_UP = 2
@@ -36,10 +36,8 @@ def require_countable(case: Case, backend: str = "torch") -> None:
     """
     if backend != "torch":
         raise SpecError(f"Expected --backend torch with --instructions. Received: {backend}")
-    if (case.device, case.threads, case.compiled) != ("cpu", 1, False) or case.way in (
-        "ddp",
-        "fsdp2",
-    ):
+    usual = (case.device, case.threads, case.compiled) == ("cpu", 1, False)
+    if not usual or case.way in PROCESSES:
         raise SpecError(f"Expected one thread on a CPU, not compiled. Received: {case}")
     if shutil.which("valgrind") is None or shutil.which("vgdb") is None:
         raise SpecError("Expected valgrind to be installed. Received: a machine without it")

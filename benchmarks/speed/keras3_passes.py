@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import keras
@@ -18,11 +19,13 @@ class Passes(NamedTuple):
         forward: Returns the loss of pictures and what they show, as in training.
         gradients: Returns the loss, and the gradients of all trainable variables.
         step: Updates the model, by Keras's own step, and returns the loss.
+        update: Gives the optimizer gradients of all trainable variables.
     """
 
     forward: Callable[[Any, Any], Any]
     gradients: Callable[[Any, Any], tuple[Any, list[Any]]]
     step: Callable[[Any, Any], Any]
+    update: Callable[[list[Any]], None]
 
 
 def passes_of(model: keras.Model) -> Passes:
@@ -61,8 +64,11 @@ def _on_tensorflow(model: keras.Model) -> Passes:
             loss = _loss(model, x, y)
         return loss, tape.gradient(loss, model.trainable_weights)
 
+    def update(gradients: list[Any]) -> None:
+        model.optimizer.apply(gradients, model.trainable_weights)
+
     step = _waiting(partial(_step, model), tf.test.experimental.sync_devices)
-    return Passes(compiled(partial(_loss, model)), compiled(gradients), step)
+    return Passes(compiled(partial(_loss, model)), compiled(gradients), step, compiled(update))
 
 
 def _on_jax(model: keras.Model) -> Passes:
@@ -78,6 +84,7 @@ def _on_jax(model: keras.Model) -> Passes:
 
     forward_part = jax.jit(loss)
     gradients_part = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    update_part = jax.jit(model.optimizer.stateless_apply, donate_argnums=(0, 2))
 
     def forward(x: Any, y: Any) -> Any:
         found, _ = jax.block_until_ready(forward_part(*state_of(model), x, y))
@@ -92,7 +99,14 @@ def _on_jax(model: keras.Model) -> Passes:
         jax.block_until_ready(state_of(model))
         return loss
 
-    return Passes(forward, gradients, step)
+    def update(gradients: list[Any]) -> None:
+        trained, _, kept, _ = state_of(model)
+        values = jax.block_until_ready(update_part(kept, gradients, trained))
+        variables = [*model.trainable_variables, *model.optimizer.variables]
+        for variable, value in zip(variables, chain(*values), strict=True):
+            variable.assign(value)
+
+    return Passes(forward, gradients, step, update)
 
 
 def _on_torch(model: keras.Model) -> Passes:
@@ -110,19 +124,23 @@ def _on_torch(model: keras.Model) -> Passes:
         loss.backward()
         return loss.detach(), [variable.value.grad for variable in model.trainable_weights]
 
+    def update(gradients: list[Any]) -> None:
+        with torch.no_grad():
+            model.optimizer.apply(gradients, model.trainable_weights)
+
     def finish() -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
 
     step = _waiting(partial(_step, model), finish)
-    return Passes(compiled(forward), compiled(gradients), step)
+    return Passes(compiled(forward), compiled(gradients), step, compiled(update))
 
 
 def _waiting(part: Callable[..., Any], finish: Callable[[], None]) -> Callable[..., Any]:
     """Return a part of a step that returns when the device has computed all of it."""
 
-    def waited(x: Any, y: Any) -> Any:
-        found = part(x, y)
+    def waited(*arguments: Any) -> Any:
+        found = part(*arguments)
         finish()
         return found
 

@@ -39,6 +39,7 @@ class Timings(BaseModel):
         step: Of a whole step, in every round.
         gradients: Of the loss and all gradients, in every third round.
         forward: Of the loss alone, in the same rounds.
+        update: Of the update alone, in the same rounds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +47,7 @@ class Timings(BaseModel):
     step: Seconds
     gradients: Seconds
     forward: Seconds
+    update: Seconds
 
 
 class Ratio(NamedTuple):
@@ -79,26 +81,26 @@ class Ratio(NamedTuple):
 
 
 class Split(NamedTuple):
-    """The parts of a step, in seconds: medians, and differences of medians.
+    """The parts of a step, in seconds: medians, of the backward pass a difference of them.
 
     Args:
         forward: The loss.
         backward: The gradients, once there is a loss.
-        optimizer: The update, once there are gradients.
+        update: The update, once there are gradients.
     """
 
     forward: float
     backward: float
-    optimizer: float
+    update: float
 
     @classmethod
     def of(cls, timings: Timings, name: str) -> Self:
         """Split a contender's median step."""
-        forward, gradients, step = (
+        forward, gradients, update = (
             float(np.median(part[name]))
-            for part in (timings.forward, timings.gradients, timings.step)
+            for part in (timings.forward, timings.gradients, timings.update)
         )
-        return cls(forward, gradients - forward, step - gradients)
+        return cls(forward, gradients - forward, update)
 
 
 def contenders_of(rules: Sequence[str], peers: Sequence[str] = ()) -> dict[str, str]:

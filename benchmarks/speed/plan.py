@@ -11,23 +11,11 @@ from pydantic import ValidationError
 
 from antiparallel.benchmarks.files import first_fault
 from antiparallel.benchmarks.speed.case import Case
+from antiparallel.benchmarks.speed.limits import PEERS, require_possible
 from antiparallel.benchmarks.speed.measure import contenders_of
 from antiparallel.benchmarks.speed.record import path_of
-from antiparallel.benchmarks.stepper import engine_of, require_backend
+from antiparallel.benchmarks.stepper import engine_of
 from antiparallel.spec import SpecError, as_rule
-
-PEERS = ("biotorch",)
-"""Libraries on PyTorch that can be measured beside ours."""
-
-PROCESSES = ("ddp", "fsdp2")
-"""Ways of training in several processes."""
-
-TOGETHER = (*PROCESSES, "devices")
-"""Ways whose parts speak to each other."""
-
-_WHOLE = ("alone", "checkpointed")
-_ELSEWHERE = {"torch": ("devices",), "keras": PROCESSES}
-"""Ways that are another backend's."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +112,7 @@ def plan(
     contenders = contenders_of(names, peers)
     jobs = [Job(case, backend, contenders, peers, out) for backend in backends for case in cases]
     for job in jobs:
-        _require_possible(job)
+        require_possible(job.case, job.backend, names, peers)
         if job.path.exists() and not overwrite:
             raise SpecError(
                 f"Expected a case that was not measured yet, or --overwrite. "
@@ -155,25 +143,3 @@ def _require_peers(peers: Sequence[str]) -> None:
                 f"Expected {peer} to be installed: pip install 'antiparallel[peer]'. "
                 f"Received: --peer {peer}"
             )
-
-
-def _require_possible(job: Job) -> None:
-    case, backend = job.case, job.backend
-    require_backend(backend)
-    if case.way in _ELSEWHERE[backend]:
-        raise SpecError(f"Expected a way of the {backend} backend. Received: --way {case.way}")
-    if (case.way in _WHOLE) != (case.parts == 1):
-        raise SpecError(
-            f"Expected several parts for every way but {' and '.join(_WHOLE)}. "
-            f"Received: --way {case.way} --parts {case.parts}"
-        )
-    if case.batch % case.parts:
-        raise SpecError(
-            "Expected batches that can be cut into equal parts. "
-            f"Received: --batch {case.batch} --parts {case.parts}"
-        )
-    if backend != "torch" and (case.channels_last or job.peers):
-        raise SpecError(
-            "Expected --backend torch, which alone has a choice of memory formats and peers. "
-            f"Received: --backend {backend}"
-        )

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from antiparallel.benchmarks.data import WHOLE, Part
 from antiparallel.benchmarks.processes import find_place
-from antiparallel.benchmarks.speed.case import Case
+from antiparallel.benchmarks.speed.case import PROCESSES, Case
 from antiparallel.benchmarks.speed.pictures import Pictures, random_pictures
 from antiparallel.benchmarks.speed.pytorch_messages import Messages
 from antiparallel.benchmarks.speed.pytorch_networks import (
@@ -27,12 +27,8 @@ from antiparallel.benchmarks.steppers.pytorch_processes import TorchProcesses, m
 from antiparallel.benchmarks.tasks.pytorch import Outputs, Targets, in_float32
 from antiparallel.spec import SpecError
 
-_WAYS = ("alone", "accumulated", "checkpointed", "ddp", "fsdp2")
-_SHARED = ("ddp", "fsdp2")
-
 # A step takes as long at any rate; at this one no rule's losses overflow.
 _LR = 1e-3
-
 
 Shown = tuple[Tensor, Targets]
 
@@ -78,6 +74,10 @@ class TorchContender:
     def step(self) -> None:
         """Make one update; see ``Contender``."""
         self._backpropagate()
+        self.update()
+
+    def update(self) -> None:
+        """Update the weights by the gradients of the last backward pass; see ``Contender``."""
         self._optimizer.step()
         self._finish()
 
@@ -129,14 +129,13 @@ def joined(case: Case) -> Iterator[None]:
     """Meet the other processes of a case, if it has any; see ``Builder``.
 
     Raises:
-        SpecError: PyTorch cannot do that, or a launcher started another number of processes.
+        SpecError: A launcher started another number of processes.
     """
-    _require_possible(case)
-    if case.way not in _SHARED:
+    if case.way not in PROCESSES:
         yield
         return
     place = find_place(os.environ)
-    if place.part.world != case.parts or case.parts == 1:
+    if place.part.world != case.parts:
         raise SpecError(
             "Expected several processes, one for each part. "
             f"Received: parts={case.parts} for {place.part.world}"
@@ -149,9 +148,8 @@ def build(case: Case, rule: str) -> TorchContender:
     """Build a network, ready to take its first step; see ``Builder``.
 
     Raises:
-        SpecError: PyTorch or a peer cannot do that, or something is not installed.
+        SpecError: There is no such rule or device, or something is not installed.
     """
-    _require_possible(case)
     torch.set_num_threads(case.threads)
     if case.compiled:
         # Else what comes after some compilations is run without, and looks slow.
@@ -181,20 +179,9 @@ def collectives(case: Case, rule: str) -> dict[str, int]:
     return messages.counted()
 
 
-def _require_possible(case: Case) -> None:
-    if case.way not in _WAYS:
-        raise SpecError(f"Expected one of {', '.join(_WAYS)} on PyTorch. Received: way={case.way}")
-    if case.batch % case.parts:
-        raise SpecError(
-            f"Expected a batch of equal parts. Received: batch={case.batch}, parts={case.parts}"
-        )
-    if case.way == "fsdp2" and case.channels_last:
-        raise SpecError("Expected no channels_last, which fully_shard does not know. Received: it")
-
-
 def _parts_here(case: Case) -> list[Part]:
     """Return the parts of the batch that this process works on, one after the other."""
-    if case.way in _SHARED:
+    if case.way in PROCESSES:
         return [find_place(os.environ).part]
     if case.way == "accumulated":
         return [Part(number, case.parts) for number in range(case.parts)]

@@ -25,7 +25,7 @@ class SpeedRecord(BaseModel):
         load: How many processes wanted to run at the beginning and the end, by the system's
             average over a minute. Where these are more than the case's own, ratios are noisy.
         rounds: Rounds that count.
-        timings: Seconds of every step.
+        timings: Seconds of every step, and of its parts.
         memory: By contender; nothing where it was not measured.
         collectives: Collective operations of a step by their names, by contender; nothing where
             the case has no parts that could speak to each other.
@@ -34,7 +34,7 @@ class SpeedRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     case: Case
     backend: str
     engine: str | None
@@ -49,7 +49,7 @@ class SpeedRecord(BaseModel):
     @model_validator(mode="after")
     def _require_whole(self) -> Self:
         """Raise ValueError if a contender lacks a round."""
-        parts = (self.timings.step, self.timings.gradients, self.timings.forward)
+        parts = [getattr(self.timings, part) for part in Timings.model_fields]
         names = self.timings.step.keys()
         rounds = {len(seconds) for seconds in self.timings.step.values()}
         if not {PLAIN, CONTROL} <= names or any(part.keys() != names for part in parts):

@@ -8,11 +8,12 @@ from itertools import count, groupby
 
 from antiparallel.benchmarks.record import describe_process
 from antiparallel.benchmarks.speed.builders import find_builder
+from antiparallel.benchmarks.speed.case import PROCESSES, TOGETHER
 from antiparallel.benchmarks.speed.contender import Builder
 from antiparallel.benchmarks.speed.instructions import count_instructions
 from antiparallel.benchmarks.speed.measure import CONTROL, WARM_UP, measure
 from antiparallel.benchmarks.speed.memory import Amount, measure_apart
-from antiparallel.benchmarks.speed.plan import PROCESSES, TOGETHER, Job
+from antiparallel.benchmarks.speed.plan import Job
 from antiparallel.benchmarks.speed.record import SpeedRecord
 from antiparallel.benchmarks.stepper import requiring
 

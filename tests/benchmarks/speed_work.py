@@ -68,6 +68,16 @@ def sent_after_a_forward_pass(case: Case) -> dict[str, int]:
     return messages.counted()
 
 
+def sent_by_an_update(case: Case) -> dict[str, int]:
+    """Return what an update sends that is made alone."""
+    contender = pytorch.build(case, "fa")
+    contender.step()
+    messages = Messages()
+    with messages:
+        contender.update()
+    return messages.counted()
+
+
 def expected_of_ddp(case: Case) -> dict[str, int]:
     """Return what a step of DistributedDataParallel sends, by the buckets that it hands out."""
     sizes: list[int] = []
@@ -104,6 +114,7 @@ def work(rank: int, ports: tuple[int, int], folder: Path) -> None:
             found["sent"] = {rule: pytorch.collectives(case(way), rule) for rule in RULES}
             found["losses"] = {rule: losses(case(way), rule) for rule in ("plain", "fa")}
             found["after"] = sent_after_a_forward_pass(case(way))
+            found["update"] = sent_by_an_update(case(way))
             if way == "ddp":
                 found["expected"] = expected_of_ddp(case(way))
             pytorch.build_network = with_travelling_feedback

@@ -37,13 +37,16 @@ class Counter:
         self.seconds = seconds
 
     def forward(self) -> None:
-        self._take("forward", 1)
+        self._take("forward", self.seconds[:1])
 
     def gradients(self) -> None:
-        self._take("gradients", 2)
+        self._take("gradients", self.seconds[:2])
 
     def step(self) -> None:
-        self._take("step", 3)
+        self._take("step", self.seconds)
+
+    def update(self) -> None:
+        self._take("update", self.seconds[2:])
 
     def describe(self) -> dict[str, str]:
         return {"fake": "1.0", "device": "clock"}
@@ -51,9 +54,9 @@ class Counter:
     def memory(self) -> int:
         return 3 * 10**9
 
-    def _take(self, part: str, parts: int) -> None:
+    def _take(self, part: str, seconds: tuple[float, ...]) -> None:
         self.clock.log.append((self.name, part))
-        self.clock.now += sum(self.seconds[:parts])
+        self.clock.now += sum(seconds)
 
 
 class CounterBuilder:

@@ -26,6 +26,9 @@ class Interrupting:
     def gradients(self) -> None:
         pass
 
+    def update(self) -> None:
+        pass
+
     def step(self) -> None:
         if self.left is not None:
             self.left -= 1

@@ -12,6 +12,7 @@ import antiparallel.keras as ap
 from antiparallel.benchmarks.speed.case import Case
 from antiparallel.benchmarks.speed.keras3 import build, collectives, joined
 from antiparallel.benchmarks.speed.keras3_collectives import collective_operations
+from antiparallel.benchmarks.speed.keras3_networks import VIT_B16
 from antiparallel.benchmarks.speed.pictures import random_pictures
 from antiparallel.benchmarks.steppers.keras3_devices import spread
 
@@ -23,6 +24,12 @@ def case(parts: int) -> Case:
     return Case(model="convnet", batch=8, pixels=8, width=4, depth=2, threads=1, **settings)
 
 
+def transformer() -> Case:
+    """Return a case of a network from KerasHub, a small one."""
+    VIT_B16.update(num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8)
+    return Case(model="vit", batch=2, pixels=16, threads=1, way="devices", parts=2)
+
+
 def losses(parts: int) -> list[float]:
     found = []
     with joined(case(parts)):
@@ -30,6 +37,7 @@ def losses(parts: int) -> list[float]:
         for _ in range(3):
             contender.step()
             found.append(contender.loss)
+            contender.update()
         images, _ = contender.batches[0]
         assert len(images.sharding.device_set) == parts
     return found
@@ -72,6 +80,7 @@ def main() -> None:
     with joined(case(2)):
         found["normalized"] = {rule: collectives(case(2), rule) for rule in RULES}
         found["bare"] = {rule: without_normalization(rule) for rule in RULES}
+        found["hub"] = {rule: collectives(transformer(), rule) for rule in ("plain", "ss")}
     devices = keras.distribution.list_devices("cpu")[:2]
     with ShardedFeedback(devices=devices, auto_shard_dataset=False).scope():
         found["sharded"] = collectives(case(2), "fa")

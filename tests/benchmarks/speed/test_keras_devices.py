@@ -30,7 +30,7 @@ def found() -> dict[str, Any]:
     return json.loads(answer.stdout)
 
 
-def test_devices_take_the_steps_of_one(found: dict[str, Any]):
+def test_devices_take_the_steps_and_updates_of_one(found: dict[str, Any]):
     four, two, one = found["losses"]
     assert len(one) == 3
     assert four == pytest.approx(one, rel=1e-4)
@@ -45,6 +45,11 @@ def test_a_rule_needs_the_collectives_of_plain_backprop(
     plain = found[network]["plain"]
     assert plain.keys() == {"all-reduce", "bytes"}
     assert found[network][rule] == plain
+
+
+def test_a_network_of_kerashub_has_all_its_variables_before_its_first_step(found: dict[str, Any]):
+    assert found["hub"]["ss"] == found["hub"]["plain"]
+    assert found["hub"]["plain"].keys() == {"all-reduce", "bytes"}
 
 
 def test_gradients_of_all_parameters_are_what_devices_say(found: dict[str, Any]):

@@ -27,13 +27,14 @@ def test_what_is_timed_is_each_contenders_own_call(two, clock):
     assert timings.step == {"plain": (7,) * 7, "ss": (9,) * 7}
     assert timings.gradients == {"plain": (6,) * 3, "ss": (8,) * 3}
     assert timings.forward == {"plain": (4,) * 3, "ss": (5,) * 3}
+    assert timings.update == {"plain": (1,) * 3, "ss": (1,) * 3}
 
 
 def test_a_round_runs_everyones_step_once_and_three_rounds_warm_everything_up(two, clock):
     measure(two, rounds=2, seed=0, clock=clock)
-    whole = {(name, part) for name in two for part in ("step", "gradients", "forward")}
-    warm, first, second = clock.log[:18], clock.log[18:24], clock.log[24:]
-    assert all(set(warm[start : start + 6]) == whole for start in (0, 6, 12))
+    whole = {(name, part) for name in two for part in ("step", "gradients", "forward", "update")}
+    warm, first, second = clock.log[:24], clock.log[24:32], clock.log[32:]
+    assert all(set(warm[start : start + 8]) == whole for start in (0, 8, 16))
     assert set(first) == whole
     assert sorted(second) == [("plain", "step"), ("ss", "step")]
 
@@ -83,9 +84,20 @@ def test_few_rounds_have_no_interval_and_no_nan():
     assert Ratio.of([2.0, 4, 3, 9, 1], [1.0] * 5) == (3, 0, inf, 5)
 
 
-def test_the_parts_of_a_step_add_up_to_it():
-    timings = Timings(step={"ss": (10.0, 11, 12)}, gradients={"ss": (8.0,)}, forward={"ss": (3.0,)})
-    assert Split.of(timings, "ss") == (3, 5, 3)
+def test_an_update_is_timed_itself_and_is_no_difference_of_long_times():
+    timings = Timings(
+        step={"ss": (7.0, 7, 9)},
+        gradients={"ss": (8.0,)},
+        forward={"ss": (3.0,)},
+        update={"ss": (2.0, 1, 3)},
+    )
+    assert Split.of(timings, "ss") == (3, 5, 2)
+
+
+def test_the_parts_of_a_step_without_noise_add_up_to_it(two, clock):
+    timings = measure(two, rounds=7, seed=0, clock=clock)
+    assert Split.of(timings, "ss") == (5, 3, 1)
+    assert sum(Split.of(timings, "ss")) == timings.step["ss"][0]
 
 
 def test_plain_backprop_is_measured_twice_and_a_peer_under_every_rule():

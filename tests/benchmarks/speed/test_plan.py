@@ -1,10 +1,12 @@
 """What is measured, and what is refused before anything is."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from antiparallel.benchmarks.speed.case import Case
+from antiparallel.benchmarks.speed.case import Case, Way
+from antiparallel.benchmarks.speed.limits import WAYS
 from antiparallel.benchmarks.speed.plan import plan, plan_cases
 from antiparallel.spec import SpecError
 
@@ -64,23 +66,55 @@ def test_rules_may_go_by_the_names_of_the_literature(tmp_path: Path):
         ({}, "torch", ["ss"], ["biotorch2"], "'biotorch2'"),
         ({}, "keras", ["ss"], ["biotorch"], "--backend torch"),
         ({"channels_last": True}, "keras", ["ss"], [], "--backend torch"),
-        ({"way": "ddp", "parts": 2}, "keras", ["ss"], [], "--way ddp"),
-        ({"way": "fsdp2", "parts": 2}, "keras", ["ss"], [], "--way fsdp2"),
-        ({"way": "devices", "parts": 2}, "torch", ["ss"], [], "--way devices"),
-        ({"way": "ddp"}, "torch", ["ss"], [], "--way ddp --parts 1"),
-        ({"way": "accumulated"}, "torch", ["ss"], [], "--way accumulated --parts 1"),
-        ({"parts": 2}, "torch", ["ss"], [], "--way alone --parts 2"),
-        ({"way": "checkpointed", "parts": 2}, "torch", ["ss"], [], "--way checkpointed"),
-        ({"way": "accumulated", "parts": 3}, "torch", ["ss"], [], "--batch 32 --parts 3"),
+        ({"way": "ddp", "parts": 2}, "keras", ["ss"], [], "keras has, .*-ddp-2-parts"),
+        ({"way": "fsdp2", "parts": 2}, "keras", ["ss"], [], "keras has, .*-fsdp2-2-parts"),
+        ({"way": "devices", "parts": 2}, "torch", ["ss"], [], "torch has, .*-devices-2-parts"),
+        ({"way": "ddp"}, "torch", ["ss"], [], "several parts.*-ddp"),
+        ({"way": "accumulated"}, "torch", ["ss"], [], "several parts.*-accumulated"),
+        ({"parts": 2}, "torch", ["ss"], [], "several parts.*-2-parts"),
+        ({"way": "checkpointed", "parts": 2}, "torch", ["ss"], [], "several parts.*-checkpointed"),
+        ({"way": "accumulated", "parts": 3}, "torch", ["ss"], [], "equal parts.*-32x224-.*3-parts"),
+        ({"way": "accumulated", "parts": 3}, "keras", ["ss"], [], "equal parts.*-32x224-.*3-parts"),
+        ({"model": "vit", "pixels": 24}, "torch", ["ss"], [], "16 pixels.*vit-32x24"),
+        ({"model": "vit", "pixels": 24}, "keras", ["ss"], [], "16 pixels.*vit-32x24"),
+        (
+            {"way": "fsdp2", "parts": 2, "channels_last": True}, "torch", ["ss"], [],
+            "fully_shard.*channels-last-fsdp2",
+        ),
+        ({"way": "checkpointed"}, "keras", ["ss"], [], "--model vit.*resnet18-32x224-checkpointed"),
+        ({}, "torch", ["ss", "fa-sign"], ["biotorch"], "bp, ss, ss-fixed.*ss, fa-sign"),
+        ({"model": "vit"}, "torch", ["ss"], ["biotorch"], "two dimensions.*vit-32x224"),
+        ({"model": "retinanet"}, "torch", ["ss"], ["biotorch"], "leaves no layer to backprop"),
+        ({"precision": "bfloat16"}, "torch", ["ss"], ["biotorch"], "one precision.*-bfloat16"),
+        ({"way": "fsdp2", "parts": 2}, "torch", ["ss"], ["biotorch"], "spread over.*-fsdp2"),
     ],
-)
+)  # fmt: skip
 def test_what_is_not_possible_is_refused(
     tmp_path: Path, monkeypatch, fields, backend, rules, peers, complaint: str
 ):
     monkeypatch.setattr("antiparallel.benchmarks.speed.plan.find_spec", lambda name: name)
     with pytest.raises(SpecError, match=complaint):
-        plan([Case(**fields)], [backend], rules, peers, tmp_path)
+        plan([Case(), Case(**fields, seed=1)], [backend], rules, peers, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("backend", ["torch", "keras"])
+@pytest.mark.parametrize("way", get_args(Way))
+def test_every_way_is_possible_on_a_backend_that_has_it(tmp_path: Path, way: Way, backend: str):
+    parts = 1 if way in ("alone", "checkpointed") else 2
+    wanted = [Case(model="vit", way=way, parts=parts)], [backend], ["ss"], [], tmp_path
+    if way in WAYS[backend]:
+        assert len(plan(*wanted)) == 1
+    else:
+        with pytest.raises(SpecError, match=f"{backend} has"):
+            plan(*wanted)
+
+
+def test_a_case_is_named_in_the_singular_where_there_is_one():
+    assert Case(threads=1).name == "resnet18-32x224-1-thread"
+    assert Case(threads=4).name == "resnet18-32x224-4-threads"
+    ddp = Case(way="ddp", parts=2, threads=1)
+    assert ddp.name == "resnet18-32x224-ddp-2-parts-1-thread"
 
 
 def test_a_peer_that_is_not_installed_is_told_with_its_extra(

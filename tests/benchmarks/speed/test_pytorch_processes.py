@@ -77,6 +77,12 @@ def test_a_step_sends_the_same_after_the_loss_alone_was_computed(found: Found, w
 
 
 @both_ways
+def test_an_update_sends_nothing(found: Found, way: str):
+    for process in found[way]:
+        assert process["update"] == {"bytes": 0}
+
+
+@both_ways
 def test_feedback_takes_no_message_under_any_rule(found: Found, way: str):
     for process in found[way]:
         assert process["sent"] == dict.fromkeys(RULES, process["sent"]["plain"])

@@ -30,7 +30,7 @@ def test_every_number_says_where_it_comes_from(tmp_path: Path, make_record):
 @pytest.mark.parametrize(
     ("place", "value"),
     [
-        (["version"], 2),
+        (["version"], 1),
         (["rounds"], 8),
         (["surplus"], 1),
         (["case", "batch"], 0),
@@ -41,6 +41,7 @@ def test_every_number_says_where_it_comes_from(tmp_path: Path, make_record):
         (["timings", "forward", "ss"], []),
         (["timings", "step"], {"ss": [1.0] * 9}),
         (["timings", "gradients"], {}),
+        (["timings", "update", "ss"], []),
         (["memory", "ss"], [{"before": -1, "peak": 1}]),
         (["origin", "command"], None),
     ],
