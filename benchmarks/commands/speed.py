@@ -50,6 +50,12 @@ def speed(
         bool, typer.Option("--compiled", help="torch.compile, or Keras's jit_compile.")
     ] = False,
     precision: Annotated[str, typer.Option(help=_one_of(Precision))] = _USUAL.precision,
+    error_dtype: Annotated[
+        str | None,
+        typer.Option(
+            help=f"What errors are rounded to on their way through B: {_one_of(Precision)}."
+        ),
+    ] = _USUAL.error_dtype,
     channels_last: Annotated[
         bool, typer.Option("--channels-last", help="torch's memory format.")
     ] = False,
@@ -112,6 +118,7 @@ def speed(
             "pixels": pixels,
             "compiled": compiled,
             "precision": precision,
+            "error_dtype": error_dtype,
             "channels_last": channels_last,
             "way": way,
             "parts": parts,

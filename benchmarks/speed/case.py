@@ -25,6 +25,7 @@ class Case(BaseModel):
         pixels: Height and width of the pictures.
         compiled: ``torch.compile`` of the network, or Keras's ``jit_compile``.
         precision: What is computed in: see ``Recipe``.
+        error_dtype: What errors are rounded to on their way through B, if to anything.
         channels_last: Torch's memory format; Keras's pictures have their channels last always.
         way: ``"accumulated"``: gradients of ``parts`` small batches are added up before the
             update; ``"checkpointed"``: activations are computed again in the backward pass;
@@ -45,6 +46,7 @@ class Case(BaseModel):
     pixels: int = Field(default=224, ge=1)
     compiled: bool = False
     precision: Precision = "float32"
+    error_dtype: Precision | None = None
     channels_last: bool = False
     way: Way = "alone"
     parts: int = Field(default=1, ge=1)
@@ -61,6 +63,7 @@ class Case(BaseModel):
         remarks = {
             "compiled": self.compiled,
             self.precision: self.precision != usual.precision,
+            f"{self.error_dtype}-errors": self.error_dtype != usual.error_dtype,
             "channels-last": self.channels_last,
             self.way: self.way != usual.way,
             _counted(self.parts, "part"): self.parts != usual.parts,

@@ -55,7 +55,7 @@ def network(case: Case, rule: str) -> keras.Model:
         model = _build(case)
     if rule != PLAIN:
         last = {LAST_LAYERS: "bp"} if case.model == "retinanet" else {}
-        ap.convert(model, rule=rule, overrides=last, seed=case.seed)
+        ap.convert(model, rule, overrides=last, seed=case.seed, error_dtype=case.error_dtype)
     ap.initialize(model, seed=case.seed)
     if case.model == "retinanet":
         from antiparallel.benchmarks.models.keras3_retinanet import start_subnets

@@ -76,7 +76,7 @@ def _require_known(peer: str, case: Case, rules: Sequence[str]) -> None:
             case.model == "retinanet"
         ),
         f"float32 for {peer}, which computes gradients in one precision": (
-            case.precision != "float32"
+            case.precision != "float32" or case.error_dtype is not None
         ),
         f"another way than fsdp2 for {peer}, whose feedback would be spread over the processes": (
             case.way == "fsdp2"

@@ -38,7 +38,8 @@ def build_network(case: Case, rule: str) -> nn.Module:
             return convert_by_peer(model, rule)
     if rule != PLAIN:
         last = dict.fromkeys(LAST_LAYERS, "bp") if case.model == "retinanet" else {}
-        ap.convert(model, rule, overrides=last, seed=case.seed)
+        narrow = None if case.error_dtype is None else getattr(torch, case.error_dtype)
+        ap.convert(model, rule, overrides=last, seed=case.seed, error_dtype=narrow)
     if case.model == "retinanet":
         from antiparallel.benchmarks.models import pytorch_retinanet
 

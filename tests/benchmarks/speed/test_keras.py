@@ -305,6 +305,12 @@ def test_the_policy_is_the_cases():
     assert losses(contender, 2) == pytest.approx(losses(usual, 2), rel=6 * 2**-8)
 
 
+def test_errors_are_rounded_if_the_case_says_so():
+    contender = build(case(error_dtype="bfloat16"), "ss")
+    layer = contender.model.get_layer("conv1")
+    assert (layer.error_dtype, layer.compute_dtype) == ("bfloat16", "float32")
+
+
 @pytest.mark.skipif(ENGINE != "tensorflow", reason="JAX compiles always, torch for minutes")
 def test_a_compiled_step_is_the_same():
     usual, compiled = build(case(), "ss"), build(case(compiled=True), "ss")

@@ -26,7 +26,8 @@ def test_cases_that_differ_have_names_that_differ():
     changes = [
         {}, {"model": "vit"}, {"model": "convnet"}, {"model": "convnet", "width": 4},
         {"model": "convnet", "depth": 4}, {"batch": 4}, {"pixels": 4}, {"compiled": True},
-        {"precision": "bfloat16"}, {"channels_last": True}, {"way": "accumulated", "parts": 2},
+        {"precision": "bfloat16"}, {"error_dtype": "bfloat16"}, {"channels_last": True},
+        {"way": "accumulated", "parts": 2},
         {"way": "accumulated", "parts": 4}, {"way": "checkpointed"}, {"way": "ddp", "parts": 2},
         {"threads": 1}, {"device": "cuda"}, {"device": "cuda:1"}, {"seed": 1},
     ]  # fmt: skip
@@ -86,6 +87,7 @@ def test_rules_may_go_by_the_names_of_the_literature(tmp_path: Path):
         ({"model": "vit"}, "torch", ["ss"], ["biotorch"], "two dimensions.*vit-32x224"),
         ({"model": "retinanet"}, "torch", ["ss"], ["biotorch"], "leaves no layer to backprop"),
         ({"precision": "bfloat16"}, "torch", ["ss"], ["biotorch"], "one precision.*-bfloat16"),
+        ({"error_dtype": "bfloat16"}, "torch", ["ss"], ["biotorch"], "one precision.*-errors"),
         ({"way": "fsdp2", "parts": 2}, "torch", ["ss"], ["biotorch"], "spread over.*-fsdp2"),
     ],
 )  # fmt: skip

@@ -195,6 +195,18 @@ def test_precision_and_layout_are_those_of_the_case(rule: str, precision: str, c
     assert losses(contender) == pytest.approx(usual, rel=tolerance)
 
 
+def test_errors_are_rounded_if_the_case_says_so_and_nothing_else_is():
+    usual, narrow = (build(case(error_dtype=name), "ss") for name in (None, "bfloat16"))
+    with Convolutions() as convolutions:
+        narrow.step()
+    assert {dtype for dtype, _ in convolutions.seen} == {torch.float32}
+    usual.step()
+    assert narrow.loss == usual.loss
+    model = build_network(case(error_dtype="bfloat16"), "ss")
+    layers = [layer for layer in model.modules() if hasattr(layer, "error_dtype")]
+    assert {layer.error_dtype for layer in layers} == {torch.bfloat16}
+
+
 def test_a_compiled_network_takes_the_same_steps_and_none_of_them_uncompiled():
     torch._dynamo.reset()
     for rule in ("plain", "ss"):
