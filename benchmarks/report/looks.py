@@ -24,6 +24,8 @@ _LOOKS: dict[str, Look] = {
     "bp": Look("#222222", "-", "o"),
     "ss": Look("#0072B2", "-", "s"),
     "ss-lastbp": Look("#56B4E9", "--", "s"),
+    "ss-fixed": Look("#009E73", "-", "D"),
+    "ss-batch": Look("#CC79A7", "-", "v"),
     "fa": Look("#D55E00", "-", "^"),
     "fa-lastbp": Look("#E69F00", "--", "^"),
 }
@@ -47,7 +49,7 @@ STYLE: dict[Any, Any] = {
 
 def look(setting: str) -> Look:
     """Return a setting's look; all settings of the user's own share one."""
-    return _LOOKS.get(setting, Look("#009E73", ":", "D"))
+    return _LOOKS.get(setting, Look("#999999", ":", "X"))
 
 
 def title(figure: Figure, text: str) -> None:

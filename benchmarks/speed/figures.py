@@ -1,16 +1,18 @@
 """The figures of a report on speed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import isfinite
-from typing import Any
+from typing import NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator
 
 from antiparallel.benchmarks.report.looks import GRID, STYLE, Look, look, title
-from antiparallel.benchmarks.speed.case import Case
 from antiparallel.benchmarks.speed.contender import PLAIN
 from antiparallel.benchmarks.speed.growth import AXES, Growth, power
 from antiparallel.benchmarks.speed.measure import Ratio
@@ -26,39 +28,45 @@ CAPTIONS = {
     "the size that it grows with, by least squares on logarithms.",
 }
 
-_INCHES_A_LINE = 0.27
+_NOISE = "#d0d0d0"
+_INCHES_A_LINE = 0.17
+_LINES_BETWEEN = 1.2
+_LINES_A_PANEL = 70
+
+
+class _Block(NamedTuple):
+    """What is drawn of a record."""
+
+    case: str
+    framework: str
+    rows: list[Row]
 
 
 def draw_speed(records: Sequence[SpeedRecord]) -> Figure:
-    """Draw every contender's ratio: a column for each framework, a block of lines for each case.
+    """Draw every contender's ratio on a line of its own, the lines of a record together.
 
     Args:
         records: At least one.
     """
-    blocks: dict[Case, dict[str, list[Row]]] = {}
-    for record in records:
-        blocks.setdefault(record.case, {})[record.framework] = rows_of(record)[1:]
-    frameworks = sorted({record.framework for record in records})
-    names = {
-        case: list(dict.fromkeys(row.name for rows in block.values() for row in rows))
-        for case, block in blocks.items()
-    }
-    lines = sum(1 + len(rules) for rules in names.values())
+    blocks = [_Block(record.case.name, record.framework, rows_of(record)[1:]) for record in records]
+    lines = [len(block.rows) + _LINES_BETWEEN for block in blocks]
+    panels = _panels(blocks, -(-int(sum(lines)) // _LINES_A_PANEL))
+    tallest = max(sum(len(block.rows) + _LINES_BETWEEN for block in panel) for panel in panels)
     with mpl.rc_context(STYLE):
         figure = Figure(
-            figsize=(2.2 + 3.6 * len(frameworks), 1.4 + _INCHES_A_LINE * lines),
-            layout="constrained",
+            figsize=(6.2 * len(panels), 1.5 + _INCHES_A_LINE * tallest), layout="constrained"
         )
-        columns = figure.subplots(1, len(frameworks), sharex=True, squeeze=False)[0]
-        for framework, axes in zip(frameworks, columns, strict=True):
-            _draw_frame(axes, framework, lines)
-            top = 0
-            for case, block in blocks.items():
-                if framework in block:
-                    _draw_block(axes, block[framework], names[case], top)
-                top += 1 + len(names[case])
-        _name_lines(columns[0], names)
-        title(figure, "Median of ratios within rounds, 95 % interval; gray: the control's interval")
+        axes = figure.subplots(1, len(panels), sharex=True, squeeze=False)[0]
+        for panel, place in zip(panels, axes, strict=True):
+            _draw_panel(place, panel, tallest)
+        names = dict.fromkeys(row.name for block in blocks for row in block.rows)
+        figure.legend(
+            [_key(name) for name in names] + [Patch(color=_NOISE)],
+            [*names, "control"],
+            loc="outside upper center",
+            ncols=len(names) + 1,
+            frameon=False,
+        )
     return figure
 
 
@@ -87,63 +95,69 @@ def draw_growth(grown: Sequence[Growth]) -> Figure:
     return figure
 
 
-def _draw_frame(axes: Axes, framework: str, lines: int) -> None:
-    """Draw what a column has besides its ratios."""
-    axes.set_title(framework)
+def _panels(blocks: Sequence[_Block], most: int) -> list[list[_Block]]:
+    """Share blocks out, in their order, between panels of much the same height."""
+    lines = np.cumsum([len(block.rows) + _LINES_BETWEEN for block in blocks])
+    places = np.minimum((lines - lines[0]) * most // lines[-1], most - 1)
+    return [
+        [block for block, place in zip(blocks, places, strict=True) if place == number]
+        for number in sorted(set(places))
+    ]
+
+
+def _draw_panel(axes: Axes, blocks: Sequence[_Block], lines: float) -> None:
+    """Draw blocks below each other, and name them at the left."""
     axes.axvline(1, color="#555555", lw=1, zorder=1.5)
-    axes.set_ylim(lines - 0.3, -0.6)
-    axes.set_yticks([])
+    axes.set_ylim(lines - _LINES_BETWEEN / 2, -_LINES_BETWEEN / 2 - 0.5)
     axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=GRID)
     axes.set_axisbelow(True)
     axes.margins(x=0.12)
     axes.set_xlabel("Step time / plain backprop's")
+    middles, top = [], 0.0
+    for block in blocks:
+        _draw_block(axes, block, top)
+        middles.append(top + (len(block.rows) - 1) / 2)
+        top += len(block.rows) + _LINES_BETWEEN
+    names = [f"{block.case}\n{block.framework}" for block in blocks]
+    axes.set_yticks(middles, names, fontsize=8, linespacing=1.1)
 
 
-def _name_lines(axes: Axes, names: Mapping[Case, Sequence[str]]) -> None:
-    """Write at the left what each line is."""
-    top = 0
-    for case, rules in names.items():
-        left: dict[str, Any] = {
-            "xy": (0, top), "xycoords": axes.get_yaxis_transform(), "va": "center", "ha": "right",
-            "textcoords": "offset points", "fontsize": 9, "annotation_clip": False,
-        }  # fmt: skip
-        axes.annotate(case.name, xytext=(-6, 0), fontweight="bold", **left)
-        for number, rule in enumerate(rules, top + 1):
-            at = left | {"xy": (0, number)}
-            axes.annotate(rule, xytext=(-6, 0), color=_look_of(rule).color, **at)
-        top += 1 + len(rules)
-
-
-def _draw_block(axes: Axes, rows: Sequence[Row], names: Sequence[str], top: int) -> None:
-    """Draw the ratios of a case, each on its contender's line."""
-    control = rows[0].control
+def _draw_block(axes: Axes, block: _Block, top: float) -> None:
+    """Draw the ratios of a record, each contender's on its line."""
+    control = block.rows[0].control
     if isfinite(control.high):
-        ends = [top + 0.5, top + len(names) + 0.5]
-        axes.fill_betweenx(ends, control.low, control.high, color="#d0d0d0", lw=0, label="control")
-    for row in rows:
+        ends = [top - 0.6, top + len(block.rows) - 0.4]
+        axes.fill_betweenx(ends, control.low, control.high, color=_NOISE, lw=0, label="control")
+    for number, row in enumerate(block.rows):
         ratio, style = row.ratio, _look_of(row.name)
-        number = top + 1 + names.index(row.name)
         axes.errorbar(
             ratio.median,
-            number,
+            top + number,
             xerr=_reach(ratio),
             fmt=style.marker,
             color=style.color,
             mfc=_filling(row.name),
-            ms=5,
-            lw=1.6,
-            capsize=3,
+            ms=4.5,
+            lw=1.4,
+            capsize=2.5,
         )
         axes.annotate(
             f"{ratio.median:.3f}",
-            (ratio.high if isfinite(ratio.high) else ratio.median, number),
-            xytext=(7, 0),
+            (ratio.high if isfinite(ratio.high) else ratio.median, top + number),
+            xytext=(6, 0),
             textcoords="offset points",
             va="center",
             color=style.color,
-            fontsize=8,
+            fontsize=7,
         )
+
+
+def _key(name: str) -> Line2D:
+    """Return what stands for a contender in the legend."""
+    style = _look_of(name)
+    return Line2D([], [], color=style.color, marker=style.marker, mfc=_filling(name), lw=1.4, ms=5)
 
 
 def _reach(ratio: Ratio) -> list[list[float]] | None:

@@ -122,15 +122,22 @@ def test_the_figure_shows_every_ratio_and_where_noise_ends(make_record):
         make_record({"ss": 1.25, "fa": 1.5}),
         make_record({"ss": 1.125}, rounds=3, backend="keras", engine="jax"),
     ]
-    keras, torch = draw_speed(records).axes
-    assert (keras.get_title(loc="left"), torch.get_title(loc="left")) == ("keras-jax", "torch")
-    assert {text.get_text() for text in torch.texts} == {"1.250", "1.500"}
-    left = [text.get_text() for text in keras.texts]
-    assert left[:3] == ["1.125", "resnet18-32x224", "ss"]
+    figure = draw_speed(records)
+    (axes,) = figure.axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["resnet18-32x224\ntorch", "resnet18-32x224\nkeras-jax"]
+    assert [text.get_text() for text in axes.texts] == ["1.250", "1.500", "1.125"]
+    assert [text.get_text() for text in figure.legends[0].texts] == ["ss", "fa", "control"]
     # The control's band, which three rounds cannot have.
-    bands = [
-        [band for band in axes.collections if band.get_label() == "control"]
-        for axes in (keras, torch)
+    (band,) = [band for band in axes.collections if band.get_label() == "control"]
+    assert band.get_paths()[0].vertices[:, 0] == pytest.approx(1)
+
+
+def test_many_records_are_drawn_side_by_side_in_their_order(make_record):
+    records = [make_record({"ss": 1.25, "fa": 1.5}, batch=batch) for batch in range(1, 50)]
+    panels = draw_speed(records).axes
+    names = [[label.get_text() for label in axes.get_yticklabels()] for axes in panels]
+    assert [len(found) for found in names] == [17, 16, 16]
+    assert [*names[0], *names[1], *names[2]] == [
+        f"resnet18-{batch}x224\ntorch" for batch in range(1, 50)
     ]
-    assert [len(found) for found in bands] == [0, 1]
-    assert bands[1][0].get_paths()[0].vertices[:, 0] == pytest.approx(1)
