@@ -6,7 +6,6 @@ converted torchvision model, and ``keras`` begins there, on the engine that KERA
 writes to that engine's folder in it.
 """
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -158,7 +157,9 @@ def run_torch(folder: Path) -> None:
 
 
 def run_keras(folder: Path) -> None:
-    own = folder / os.environ["KERAS_BACKEND"]
+    import keras
+
+    own = folder / keras.backend.backend()
     for dtype in ("float32", "float64")[: 1 + keeps_float64()]:
         for rule in RULES:
             found = np.load(folder / f"torch-{rule}-{dtype}.npz")

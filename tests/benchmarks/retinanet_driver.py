@@ -6,7 +6,6 @@ converted torchvision model, and ``keras`` begins there, on the engine that KERA
 writes to that engine's folder in it.
 """
 
-import os
 import sys
 from collections.abc import Mapping
 from hashlib import sha256
@@ -317,7 +316,9 @@ def run_torch(folder: Path) -> None:
 
 
 def run_keras(folder: Path) -> None:
-    own = folder / os.environ["KERAS_BACKEND"]
+    import keras
+
+    own = folder / keras.backend.backend()
     np.savez(own / "keras-pieces.npz", **keras_pieces())
     for run in RUNS:
         if run.dtype == "float64" and not keeps_float64():
