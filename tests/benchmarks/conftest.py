@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from antiparallel.benchmarks.stepper import (
     Evaluation,
     State,
     Trained,
-    engine_of,
     installed_backends,
     process_memory,
 )
@@ -30,6 +30,11 @@ from antiparallel.spec.contract import Diagnostics
 both_backends = pytest.mark.parametrize(
     "backend", ["torch", pytest.param("keras", marks=pytest.mark.engine)]
 )
+
+ENGINES = [
+    name for name in ("tensorflow", "jax", "torch") if find_spec("keras") and find_spec(name)
+]
+"""Keras's engines that are installed."""
 
 TINY = {"depth": 3, "width": 4, "epochs": 2, "batch_size": 200, "checkpoint_every": 2}
 
@@ -156,36 +161,48 @@ def train_linear(tiny: Callable[..., Recipe]) -> Callable[..., Record]:
     return train
 
 
-def run_both(driver: str, folder: Path) -> Callable[[str], dict[str, np.ndarray]]:
-    """Run a driver in both libraries, each in a process of its own.
+class BothLibraries:
+    """What a driver computes in PyTorch once, and in Keras on an engine, when it is asked for.
+
+    Each half has a process of its own.
 
     Args:
-        driver: The program beside this file, which takes the library and the folder.
-        folder: Where it leaves its arrays.
-
-    Returns:
-        What loads them by name.
+        driver: The program beside this file: ``torch FOLDER``, and after it ``keras FOLDER``, which
+            leaves its arrays in the engine's folder there.
+        folder: Where they leave their arrays.
     """
-    # Threads that wait without spinning, lest tests that run beside these take ten times as long
-    threads = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
-    for library in ("torch", "keras"):
+
+    def __init__(self, driver: str, folder: Path) -> None:
+        self.driver = Path(__file__).with_name(driver)
+        self.folder = folder
+        self._run("torch")
+
+    def on(self, engine: str) -> Callable[[str], dict[str, np.ndarray]]:
+        """Run Keras's half on an engine and return what loads both halves' arrays by name."""
+        own = self.folder / engine
+        own.mkdir()
+        self._run("keras", KERAS_BACKEND=engine, JAX_ENABLE_X64="1")
+
+        def load(name: str) -> dict[str, np.ndarray]:
+            path = (own if name.startswith("keras") else self.folder) / f"{name}.npz"
+            if name.startswith("keras") and "float64" in name and not path.exists():
+                assert engine != "tensorflow"
+                pytest.skip("there Keras normalises batches in float32, whatever their dtype")
+            with np.load(path) as arrays:
+                return dict(arrays)
+
+        return load
+
+    def _run(self, library: str, **engine: str) -> None:
+        # Threads that wait without spinning, lest tests beside these take ten times as long
+        threads = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
         answer = subprocess.run(
-            [sys.executable, Path(__file__).with_name(driver), library, folder],
-            env=os.environ | threads | {"JAX_ENABLE_X64": "1"},
+            [sys.executable, self.driver, library, self.folder],
+            env=os.environ | threads | engine,
             capture_output=True,
             text=True,
         )
         assert answer.returncode == 0, answer.stderr
-
-    def load(name: str) -> dict[str, np.ndarray]:
-        path = folder / f"{name}.npz"
-        if name.startswith("keras") and "float64" in name and not path.exists():
-            assert engine_of("keras") != "tensorflow"
-            pytest.skip("on this engine Keras normalises batches in float32, whatever their dtype")
-        with np.load(path) as arrays:
-            return dict(arrays)
-
-    return load
 
 
 def as_options(settings: Mapping[str, object]) -> list[str]:

@@ -2,7 +2,8 @@
 
 Used by test_resnet18.py, as ``python resnet18_driver.py torch|keras FOLDER``, so that frameworks
 never share a process. ``torch`` goes first: it leaves its start in FOLDER, as the state of a
-converted torchvision model, and ``keras`` begins there.
+converted torchvision model, and ``keras`` begins there, on the engine that KERAS_BACKEND names, and
+writes to that engine's folder in it.
 """
 
 import sys
@@ -156,6 +157,9 @@ def run_torch(folder: Path) -> None:
 
 
 def run_keras(folder: Path) -> None:
+    import keras
+
+    own = folder / keras.backend.backend()
     for dtype in ("float32", "float64")[: 1 + keeps_float64()]:
         for rule in RULES:
             found = np.load(folder / f"torch-{rule}-{dtype}.npz")
@@ -164,7 +168,7 @@ def run_keras(folder: Path) -> None:
                 for name in found.files
                 if name.startswith("start/")
             }
-            np.savez(folder / f"keras-{rule}-{dtype}.npz", **keras_run(rule, dtype, start))
+            np.savez(own / f"keras-{rule}-{dtype}.npz", **keras_run(rule, dtype, start))
 
 
 def keeps_float64() -> bool:

@@ -2,7 +2,8 @@
 
 Used by test_retinanet.py, as ``python retinanet_driver.py torch|keras FOLDER``, so that frameworks
 never share a process. ``torch`` goes first: it leaves its start in FOLDER, as the state of a
-converted torchvision model, and ``keras`` begins there.
+converted torchvision model, and ``keras`` begins there, on the engine that KERAS_BACKEND names, and
+writes to that engine's folder in it.
 """
 
 import sys
@@ -315,7 +316,10 @@ def run_torch(folder: Path) -> None:
 
 
 def run_keras(folder: Path) -> None:
-    np.savez(folder / "keras-pieces.npz", **keras_pieces())
+    import keras
+
+    own = folder / keras.backend.backend()
+    np.savez(own / "keras-pieces.npz", **keras_pieces())
     for run in RUNS:
         if run.dtype == "float64" and not keeps_float64():
             continue
@@ -326,7 +330,7 @@ def run_keras(folder: Path) -> None:
             if name.startswith("start/")
         }
         found = keras_run(run, start)
-        np.savez(folder / f"keras-{run}.npz", **(found | differences(found, expected)))
+        np.savez(own / f"keras-{run}.npz", **(found | differences(found, expected)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """torchvision's ResNet-18 and KerasHub's are one network: same logits, gradients and losses.
 
-Keras runs on the engine that KERAS_BACKEND names.
+Keras runs on each engine that is installed.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,8 @@ from scipy.stats import t as student
 from antiparallel.benchmarks.models.resnet18 import keras_to_torch, torch_to_keras
 from antiparallel.spec import SpecError
 
-from .conftest import run_both
+from .conftest import ENGINES, BothLibraries
 
-pytestmark = pytest.mark.engine
 pytest.importorskip("torchvision", exc_type=ImportError)
 pytest.importorskip("antiparallel.torch", exc_type=ImportError)
 
@@ -27,9 +26,15 @@ Found = dict[str, np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Found]:
-    """Train both networks, each in a process of its own."""
-    return run_both("resnet18_driver.py", tmp_path_factory.mktemp("resnet18"))
+def both(tmp_path_factory: pytest.TempPathFactory) -> BothLibraries:
+    """Train torchvision's network."""
+    return BothLibraries("resnet18_driver.py", tmp_path_factory.mktemp("resnet18"))
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def found(both: BothLibraries, request: pytest.FixtureRequest) -> Callable[[str], Found]:
+    """Train KerasHub's network on an engine."""
+    return both.on(request.param)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -1,6 +1,6 @@
 """torchvision's RetinaNet and KerasHub's are one network, with the same losses and gradients.
 
-Keras runs on the engine that KERAS_BACKEND names.
+Keras runs on each engine that is installed.
 """
 
 import shutil
@@ -26,9 +26,8 @@ from antiparallel.benchmarks.models.retinanet import RETINANET
 from antiparallel.benchmarks.models.suppression import detected
 from antiparallel.spec import SpecError
 
-from .conftest import run_both
+from .conftest import ENGINES, BothLibraries
 
-pytestmark = pytest.mark.engine
 pytest.importorskip("torchvision", exc_type=ImportError)
 pytest.importorskip("antiparallel.torch", exc_type=ImportError)
 
@@ -43,11 +42,17 @@ Load = Callable[[str], Found]
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
-    """Run both networks, each in a process of its own."""
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BothLibraries]:
+    """Run torchvision's network."""
     folder = tmp_path_factory.mktemp("retinanet")
-    yield run_both("retinanet_driver.py", folder)
+    yield BothLibraries("retinanet_driver.py", folder)
     shutil.rmtree(folder)  # large
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def found(both: BothLibraries, request: pytest.FixtureRequest) -> Load:
+    """Run KerasHub's network on an engine."""
+    return both.on(request.param)
 
 
 @pytest.mark.parametrize("run", RUNS, ids=str)
