@@ -14,11 +14,8 @@ _LARGEST_POWER = {
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 }
 
-_LARGE = 1 << 21
-"""Numbers of a dense layer's weights above which a CPU forms B in blocks."""
-
-_BLOCK = 1 << 20
-"""Numbers of B in a block: they stay in the cache until the error is multiplied by them."""
+_BLOCK = 1 << 21
+"""Numbers of B that a CPU forms at a time for a dense layer: they stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +192,7 @@ def _fits_blocks(feedback: Feedback) -> bool:
         and type(matrix) is Tensor  # no shards of one
         and matrix.is_cpu
         and matrix.is_floating_point()
-        and matrix.numel() > _LARGE
+        and matrix.numel() > _BLOCK
         and not _transformed()
         and not torch.is_grad_enabled()  # a derivative of this one would need every block
     )

@@ -28,7 +28,7 @@ _LARGEST_POWER = {
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 }
 
-_LARGE, _BLOCK = 1 << 21, 1 << 18
+_LARGE, _BLOCK = 1 << 21, 1 << 20
 """Numbers of weights above which B is made in blocks, and numbers of a block."""
 
 
