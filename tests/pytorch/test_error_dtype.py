@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import grad, vmap
 
 import antiparallel.torch as ap
 from antiparallel.spec import SpecError
@@ -77,6 +78,20 @@ def test_convert_narrows_every_layer_and_verify_knows(
             layer.error_dtype = None
     ap.verify(model, images)
     assert not any(hasattr(layer, "error_dtype") for layer in ap.revert(model).modules())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_compiled_and_transformed_layers_send_the_same_errors() -> None:
+    layer = ap.Linear(6, 5, rule="ss", error_dtype=torch.bfloat16)
+    x, error = torch.randn(4, 6), torch.randn(4, 5)
+    sent, _ = gradients(layer, x, error)
+    torch.compiler.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    per_row = vmap(grad(lambda x, error: layer(x) @ error))(x, error)
+    # One rounding of results to bfloat16, and how five products are summed.
+    assert torch.allclose(gradients(compiled, x, error)[0], sent, rtol=2**-7, atol=1e-3)
+    assert torch.allclose(per_row, sent, rtol=2**-7, atol=1e-3)
+    assert not torch.allclose(sent, error @ layer.feedback_matrix(), rtol=2**-12, atol=1e-5)
 
 
 def test_bp_never_rounds(case: Any) -> None:
