@@ -64,6 +64,7 @@ def test_a_large_dense_layer_adds_up_narrow_errors_in_float32() -> None:
     size = error.abs().double() @ matrix.abs()
     # Two blocks, each rounded to bfloat16; sums of 1501 products in float32.
     assert ((sent - expected).abs() <= 2**-8 * expected.abs() + 2**-9 * size / 10).all()
+    assert not torch.equal(sent, sent.bfloat16().float())  # the blocks' sum is not rounded again
 
 
 def test_convert_narrows_every_layer_and_verify_knows(
