@@ -7,6 +7,7 @@ are Keras's own; only the error that the layer sends to its input is computed wi
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import partial
 from typing import Any, cast
 
@@ -87,16 +88,8 @@ class FeedbackLayer(layers.Layer):
         super().build(input_shape)
         self.built = True
         layer = cast(WeightLayer, self)
-        self.attach(
-            attachment(
-                layer,
-                self.rule,
-                self.scale,
-                self.stream,
-                self.keep_feedback,
-                self.error_dtype,
-            )
-        )
+        chosen = (self.rule, self.scale, self.stream, self.keep_feedback, self.error_dtype)
+        self.attach(attachment(layer, *chosen))
 
     def attach(self, attachment: Attachment) -> None:
         """Set the rule and what belongs to it."""
@@ -123,15 +116,7 @@ class FeedbackLayer(layers.Layer):
         if self.feedback_state is not None:
             self._tracker.untrack(self.feedback_state)
             self.supports_jit = True
-        for name in (
-            "rule",
-            "scale",
-            "stream",
-            "feedback_scale",
-            "keep_feedback",
-            "error_dtype",
-            "feedback_state",
-        ):
+        for name in (*(field.name for field in fields(Attachment)), "feedback_state"):
             delattr(self, name)
 
     def feedback_matrix(self, kernel: str = "kernel") -> Any:

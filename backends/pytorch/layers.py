@@ -7,6 +7,7 @@ are torch's own; only the error that the layer sends to its input is computed wi
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any, ClassVar, cast
 
 import torch
@@ -86,15 +87,7 @@ class FeedbackLayer(nn.Module):
 
     def detach_rule(self) -> None:
         """Remove the rule and what belongs to it, for the way back to the plain layer."""
-        for name in (
-            "rule",
-            "feedback_scale",
-            "stream",
-            "keep_feedback",
-            "error_dtype",
-            "feedback",
-            "backward_count",
-        ):
+        for name in (*(field.name for field in fields(Attachment)), "backward_count"):
             delattr(self, name)
 
     def feedback_matrix(self) -> Tensor:
