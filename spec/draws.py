@@ -9,7 +9,8 @@ by NumPy's distributions, whose streams may change between NumPy releases.
 import os
 from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
-from math import pi, prod
+from fractions import Fraction
+from math import ldexp, pi, prod, sin
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,19 @@ from antiparallel.spec.errors import SpecError
 from antiparallel.spec.geometry import Dense, Geometry
 
 _BLOCK = 4  # words that Philox-4x64 makes of one counter
-_CHUNK = 1 << 13  # fits the cache; even, so that Box-Muller pairs never straddle two chunks
+_CHUNK = 1 << 15  # fits the cache; even, so that Box-Muller pairs never straddle two chunks
 _SHARE = 1 << 18  # of one thread; whole chunks and whole blocks
+
+# Sines and cosines of a whole turn in 256 steps, from the first quarter's: where they are small,
+# those of a rounded angle would be off by many units in the last place.
+_RISING = np.sin(np.arange(65) * (pi / 128))
+_SINES = np.concatenate([_RISING, _RISING[-2:0:-1], -_RISING, -_RISING[-2:0:-1]])
+_COSINES = np.roll(_SINES, -64)
+# pi / 128 in three parts; products of the first two with whole numbers up to 256 are exact.
+_EXACT_STEP = (Fraction(pi) + Fraction(sin(pi))) / 128  # sin(pi) is what the float64 pi lacks
+_STEP = ldexp(round(_EXACT_STEP * 2**49), -49)
+_STEP_MIDDLE = ldexp(round((_EXACT_STEP - Fraction(_STEP)) * 2**94), -94)
+_STEP_REST = float(_EXACT_STEP - Fraction(_STEP) - Fraction(_STEP_MIDDLE))
 
 
 class Purpose(IntEnum):
@@ -123,6 +135,28 @@ def _symmetric_uniform(units: NDArray[np.float64], out: NDArray[np.float64]) -> 
 def _normal(units: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     """Box-Muller on successive pairs; ``1 - u`` is exact and never 0."""
     radius = np.sqrt(-2 * np.log(1 - units[0::2]))
-    angle = 2 * pi * units[1::2]
-    np.multiply(radius, np.cos(angle), out=out[0::2])
-    np.multiply(radius, np.sin(angle), out=out[1::2])
+    cosine, sine = _cosine_and_sine(2 * pi * units[1::2])
+    np.multiply(radius, cosine, out=out[0::2])
+    np.multiply(radius, sine, out=out[1::2])
+
+
+def _cosine_and_sine(angle: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return cosine and sine of angles from 0 to a whole turn, each to its last places.
+
+    NumPy's own take four fifths of a draw. Here an angle is the nearest of 256 known angles k and
+    a rest d of at most pi / 256, whose sine and cosine are short series, and
+
+        cos(k + d) = cos k - (cos k (1 - cos d) + sin k sin d)
+        sin(k + d) = sin k + (cos k sin d - sin k (1 - cos d))
+    """
+    nearest = np.rint(angle * (128 / pi))
+    d = angle - nearest * _STEP
+    d -= nearest * _STEP_MIDDLE
+    d -= nearest * _STEP_REST
+    known = nearest.astype(np.intp)
+    known &= 255
+    cos_k, sin_k = _COSINES[known], _SINES[known]
+    square = d * d
+    sin_d = d + d * square * (square * (square * (-1 / 5040) + 1 / 120) - 1 / 6)
+    less = square * (square * (square * (1 / 720) - 1 / 24) + 1 / 2)  # 1 - cos d
+    return cos_k - (cos_k * less + sin_k * sin_d), sin_k + (cos_k * sin_d - sin_k * less)

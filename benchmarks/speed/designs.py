@@ -173,6 +173,12 @@ def drawing(n: int) -> Question:
         counter = np.array([0, 0, purpose, 0], dtype=np.uint64)
         return np.random.Philox(key=key, counter=counter).random_raw(size)
 
+    def by_numpy() -> Tensor:
+        units = (words() >> np.uint64(11)) * 2.0**-53
+        radius, angle = np.sqrt(-2 * np.log(1 - units[0::2])), 2 * np.pi * units[1::2]
+        pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+        return torch.from_numpy((pairs * LAMBDA).reshape(n, n, 3, 3))
+
     def by_torch() -> Tensor:
         units = torch.from_numpy((words() >> np.uint64(11)).view(np.int64)).double().mul_(2.0**-53)
         radius = torch.log1p(-units[0::2]).mul_(-2).sqrt_()
@@ -184,9 +190,10 @@ def drawing(n: int) -> Question:
         f"Draw {size:,} normal numbers",
         [
             Design(
-                "NumPy, by every core (in use)",
+                "sine and cosine from known ones nearby, by every core (in use)",
                 lambda: torch.from_numpy(draw(geometry, LAMBDA, seed=0, index=0, purpose=purpose)),
             ),
+            Design("NumPy's own sine and cosine, one core", by_numpy),
             Design("words by NumPy, one core; the rest by torch", by_torch),
             Design(
                 "words alone, one core",

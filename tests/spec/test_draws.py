@@ -73,6 +73,17 @@ def test_draws_are_the_plain_integer_philox_and_box_muller(
         np.testing.assert_allclose(drawn.ravel(), expected, rtol=tolerance)
 
 
+@pytest.mark.clause("D6", "D8")
+def test_millions_of_numbers_are_box_mullers_by_numpys_own_sine_and_cosine() -> None:
+    geometry = Conv(512, 512, (3, 3))
+    generator = np.random.Philox(key=[5, 6], counter=[0, 7, Purpose.BATCH_MAGNITUDE, 0])
+    units = (generator.random_raw(prod(geometry.weight_shape)) >> np.uint64(11)) / 2**53
+    radius, angle = np.sqrt(-2 * np.log(1 - units[0::2])), 2 * pi * units[1::2]
+    expected = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    drawn = draw(geometry, 1.0, seed=5, index=6, purpose=Purpose.BATCH_MAGNITUDE, count=7)
+    np.testing.assert_allclose(drawn.ravel(), expected.ravel(), rtol=1e-14)
+
+
 @pytest.mark.clause("D3", "D4", "D5", "D6", "D8")
 def test_the_printed_draws_are_drawn(example: Callable[[str], Any]) -> None:
     for row in example("draws"):
