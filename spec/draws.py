@@ -14,7 +14,7 @@ from math import ldexp, pi, prod, sin
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from antiparallel.spec.contract import Array
 from antiparallel.spec.errors import SpecError
@@ -52,7 +52,8 @@ def draw(
     index: int,
     purpose: Purpose,
     count: int = 0,
-) -> NDArray[np.float64]:
+    dtype: DTypeLike = np.float64,
+) -> Array:
     """Draw one array from a layer's initialisation distribution.
 
     ``N(0, lambda^2)`` for convolutions, ``U(-lambda, lambda)`` for dense layers.
@@ -64,9 +65,10 @@ def draw(
         index: The layer's place among the model's weight layers, ``0 <= index < 2**64``.
         purpose: What the numbers are for.
         count: How many draws for this purpose came before, ``0 <= count < 2**64``.
+        dtype: What the numbers, found in float64, are rounded to.
 
     Returns:
-        Float64 numbers in the canonical layout ``(n_out, n_in / groups, *kernel)``.
+        Numbers in the canonical layout ``(n_out, n_in / groups, *kernel)``.
 
     Raises:
         SpecError: seed, index or count is out of range.
@@ -78,7 +80,7 @@ def draw(
         require_word(field, value)
     transform = _symmetric_uniform if isinstance(geometry, Dense) else _normal
     size = prod(geometry.weight_shape)
-    values = np.empty(size + size % 2)
+    values = np.empty(size, dtype)
 
     def fill(start: int) -> None:
         generator = np.random.Philox(
@@ -86,9 +88,11 @@ def draw(
             counter=np.array([start // _BLOCK, count, purpose, 0], dtype=np.uint64),
         )
         for begin in range(start, min(start + _SHARE, size), _CHUNK):
-            chunk = values[begin : begin + _CHUNK]
+            rest = size - begin
+            chunk = np.empty(min(_CHUNK, rest + rest % 2))  # whole pairs
             transform(_unit(generator.random_raw(chunk.size)), chunk)
             chunk *= scale
+            values[begin : begin + _CHUNK] = chunk[:rest]
 
     shares = range(0, size, _SHARE)
     if len(shares) > 1:
@@ -98,10 +102,10 @@ def draw(
     else:
         for start in shares:
             fill(start)
-    return values[:size].reshape(geometry.weight_shape)
+    return values.reshape(geometry.weight_shape)
 
 
-def rounded(values: NDArray[np.float64], dtype: np.dtype[Any]) -> Array:
+def rounded(values: Array, dtype: np.dtype[Any]) -> Array:
     """Round float64 numbers once to a weight's dtype; to one narrower than float32, from float32.
 
     Args:

@@ -128,7 +128,7 @@ class Feedback:
                 return {"feedback": self._lambda_sign(weight)}
         return {}
 
-    def _draw(self, purpose: Purpose, count: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def _draw(self, purpose: Purpose, count: int = 0) -> Array:
         return draw(
             self.geometry,
             self.scale,

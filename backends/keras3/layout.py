@@ -15,7 +15,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from antiparallel.spec import Conv, ConvTranspose, Dense, Geometry, UnsupportedError
-from antiparallel.spec.draws import Purpose, draw, rounded
+from antiparallel.spec.draws import Purpose, draw
 
 WeightLayer: TypeAlias = (
     layers.Dense
@@ -117,8 +117,15 @@ def draw_like(
         purpose: What the numbers are for.
         count: How many draws for this purpose came before.
     """
-    values = draw(kernel.geometry, scale, seed=seed, index=index, purpose=purpose, count=count)
-    numbers = rounded(values, np.dtype("float64" if dtype == "float64" else "float32"))
+    numbers = draw(
+        kernel.geometry,
+        scale,
+        seed=seed,
+        index=index,
+        purpose=purpose,
+        count=count,
+        dtype="float64" if dtype == "float64" else "float32",
+    )
     return np.ascontiguousarray(kernel.from_canonical(numbers))
 
 

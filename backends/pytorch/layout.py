@@ -106,10 +106,17 @@ def draw_like(
         purpose: What the numbers are for.
         count: How many draws for this purpose came before.
     """
-    values = draw(geometry(layer), scale, seed=seed, index=index, purpose=purpose, count=count)
+    values = draw(
+        geometry(layer),
+        scale,
+        seed=seed,
+        index=index,
+        purpose=purpose,
+        count=count,
+        # The specification rounds to dtypes narrower than float32 from there.
+        dtype="float64" if weight.dtype == torch.float64 else "float32",
+    )
     numbers = from_canonical(layer, torch.from_numpy(values))
-    if weight.dtype.itemsize < 4:
-        numbers = numbers.float()  # the specification rounds to narrow dtypes from float32
     return torch.empty_like(weight, requires_grad=False).copy_(numbers)
 
 

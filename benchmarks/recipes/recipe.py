@@ -26,6 +26,7 @@ _OPTIONAL = (
     "anchor_size",
     "subnet_scale",
     "steps_per_epoch",
+    "error_dtype",
 )
 """Fields that may have no value."""
 
@@ -95,6 +96,8 @@ class Recipe(BaseModel):
         checkpoint_every: Updates between two checkpoints; one is also written after each epoch.
         device: Device, in the backend's own words.
         precision: What the network computes in; weights and optimizer are in float32.
+        error_dtype: What errors are rounded to where they meet B; None: they are not. The forward
+            pass and the gradients of weights stay as they are.
         compiled: Whether the engine compiles the network: ``torch.compile``, or XLA. On JAX it
             always does; with Keras on torch that takes minutes.
         threads: CPU threads. Results are bit-identical only between runs that use the same number.
@@ -130,6 +133,7 @@ class Recipe(BaseModel):
     checkpoint_every: int = Field(ge=1)
     device: str = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"
+    error_dtype: Literal["bfloat16"] | None = None
     compiled: bool = False
     threads: int = Field(default=1, ge=1)
 

@@ -192,8 +192,14 @@ def build(
     with on(device):
         with computing_in(recipe.precision):
             model = build_model(recipe, len(dataset.mean), dataset.classes)
-        overrides = _renamed(recipe.overrides, names)
-        ap.convert(model, rule=recipe.rule, overrides=overrides, scale=recipe.scale, seed=seed)
+        ap.convert(
+            model,
+            rule=recipe.rule,
+            overrides=_renamed(recipe.overrides, names),
+            scale=recipe.scale,
+            seed=seed,
+            error_dtype=recipe.error_dtype,
+        )
         start(model, recipe, seed)
         optimizer = ap.SGD(
             learning_rate=recipe.lr,

@@ -207,7 +207,14 @@ def build(
         processes.device if isinstance(processes, TorchProcesses) else find_device(recipe.device)
     )
     model = build_model(recipe, len(dataset.mean), dataset.classes)
-    ap.convert(model, rule=recipe.rule, overrides=recipe.overrides, scale=recipe.scale, seed=seed)
+    ap.convert(
+        model,
+        rule=recipe.rule,
+        overrides=recipe.overrides,
+        scale=recipe.scale,
+        seed=seed,
+        error_dtype=None if recipe.error_dtype is None else getattr(torch, recipe.error_dtype),
+    )
     start(model, recipe, seed)
     model.to(device).to(memory_format=torch.channels_last)  # pictures' own order, and faster
     model = processes.spread(model)

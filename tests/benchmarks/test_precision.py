@@ -41,6 +41,18 @@ def test_mixed_precision_computes_in_bfloat16_and_keeps_weights_in_float32(
     assert np.isfinite(mixed.evaluate(digits().validation_batches(100)).metrics["loss"])
 
 
+@both_backends
+def test_errors_alone_are_rounded_where_the_recipe_says_so(tiny: Tiny, backend: str):
+    exact, rounded = (
+        build_stepper(backend, tiny("fa", error_dtype=dtype), 0, digits())
+        for dtype in (None, "bfloat16")
+    )
+    losses = [stepper.train(batches(), 0.05, {}).losses["loss"] for stepper in (exact, rounded)]
+    assert losses[1][0] == losses[0][0]  # nothing is rounded on the way forward
+    assert losses[1] == pytest.approx(losses[0], rel=8 * 2**-8)
+    assert losses[1] != losses[0]
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize(
     "backend",

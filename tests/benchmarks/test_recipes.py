@@ -101,6 +101,7 @@ def test_every_field_but_tier_and_model_can_be_overridden():
         "checkpoint_every": "9",
         "device": "cuda:0",
         "precision": "bfloat16",
+        "error_dtype": "bfloat16",
         "compiled": "yes",
         "threads": "2",
         "batch_manhattan": "true",
