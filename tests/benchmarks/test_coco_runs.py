@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from antiparallel.benchmarks.data import Batch
 from antiparallel.benchmarks.models.retinanet import RETINANET
 from antiparallel.benchmarks.recipes import RECIPES, Recipe, override
 from antiparallel.benchmarks.run_folder import RunFolder
-from antiparallel.benchmarks.stepper import Stepper, build_stepper, engine_of
+from antiparallel.benchmarks.stepper import Stepper, build_stepper
 from antiparallel.benchmarks.train import Data, open_dataset, train
 from antiparallel.spec import SpecError
 
@@ -35,21 +35,6 @@ SMALL = {
 }
 PARTS = ("loss", "classification", "regression")
 EPS = float(np.finfo(np.float32).eps)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let JAX keep what takes it long to compile: each run builds its network anew."""
-    if engine_of("keras") != "jax":
-        yield
-        return
-    from jax.experimental.compilation_cache import compilation_cache
-
-    compilation_cache.reset_cache()
-    compilation_cache.set_cache_dir(str(tmp_path_factory.mktemp("compiled")))
-    yield
-    compilation_cache.set_cache_dir(None)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
