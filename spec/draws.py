@@ -147,7 +147,7 @@ def _normal(units: NDArray[np.float64], out: NDArray[np.float64]) -> None:
 def _cosine_and_sine(angle: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return cosine and sine of angles from 0 to a whole turn, each to its last places.
 
-    NumPy's own take four fifths of a draw. Here an angle is the nearest of 256 known angles k and
+    NumPy's own take two thirds of a draw. Here an angle is the nearest of 256 known angles k and
     a rest d of at most pi / 256, whose sine and cosine are short series, and
 
         cos(k + d) = cos k - (cos k (1 - cos d) + sin k sin d)
