@@ -65,7 +65,8 @@ def draw(
         index: The layer's place among the model's weight layers, ``0 <= index < 2**64``.
         purpose: What the numbers are for.
         count: How many draws for this purpose came before, ``0 <= count < 2**64``.
-        dtype: What the numbers, found in float64, are rounded to.
+        dtype: Float64, in which the numbers are found, or float32; ``rounded`` makes narrower ones
+            of these.
 
     Returns:
         Numbers in the canonical layout ``(n_out, n_in / groups, *kernel)``.
