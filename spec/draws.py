@@ -65,14 +65,13 @@ def draw(
         index: The layer's place among the model's weight layers, ``0 <= index < 2**64``.
         purpose: What the numbers are for.
         count: How many draws for this purpose came before, ``0 <= count < 2**64``.
-        dtype: Float64, in which the numbers are found, or float32; ``rounded`` makes narrower ones
-            of these.
+        dtype: A floating dtype that the numbers, found in float64, are ``rounded`` to.
 
     Returns:
         Numbers in the canonical layout ``(n_out, n_in / groups, *kernel)``.
 
     Raises:
-        SpecError: seed, index or count is out of range.
+        SpecError: seed, index or count is out of range, or the dtype is not a floating one.
 
     References:
         Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3"; Box and Muller (1958).
@@ -82,6 +81,8 @@ def draw(
     transform = _symmetric_uniform if isinstance(geometry, Dense) else _normal
     size = prod(geometry.weight_shape)
     values = np.empty(size, dtype)
+    if values.dtype.kind != "f":
+        raise SpecError(f"Expected a floating dtype. Received: dtype={values.dtype}")
 
     def fill(start: int) -> None:
         generator = np.random.Philox(
@@ -93,7 +94,7 @@ def draw(
             chunk = np.empty(min(_CHUNK, rest + rest % 2))  # whole pairs
             transform(_unit(generator.random_raw(chunk.size)), chunk)
             chunk *= scale
-            values[begin : begin + _CHUNK] = chunk[:rest]
+            values[begin : begin + _CHUNK] = rounded(chunk[:rest], values.dtype)
 
     shares = range(0, size, _SHARE)
     if len(shares) > 1:

@@ -76,8 +76,8 @@ class Feedback:
             case SignSymmetry(magnitude="fixed"):
                 magnitude: Array = self._kept["magnitude"]
             case SignSymmetry():
-                drawn = self._draw(Purpose.BATCH_MAGNITUDE, self._kept["count"])
-                magnitude = np.abs(rounded(drawn, weight.dtype))
+                drawn = self._draw(Purpose.BATCH_MAGNITUDE, weight, self._kept["count"])
+                magnitude = np.abs(drawn)
             case FeedbackAlignment():
                 fixed: Array = self._kept["feedback"]
                 return fixed.astype(weight.dtype)
@@ -118,17 +118,16 @@ class Feedback:
         """Return what the rule keeps from one backward pass to the next."""
         match self.rule:
             case SignSymmetry(magnitude="fixed"):
-                drawn = rounded(self._draw(Purpose.FEEDBACK), weight.dtype)
-                return {"magnitude": np.abs(drawn)}
+                return {"magnitude": np.abs(self._draw(Purpose.FEEDBACK, weight))}
             case SignSymmetry(magnitude="batch"):
                 return {"count": 0}
             case FeedbackAlignment(start="random"):
-                return {"feedback": rounded(self._draw(Purpose.FEEDBACK), weight.dtype)}
+                return {"feedback": self._draw(Purpose.FEEDBACK, weight)}
             case FeedbackAlignment(start="sign"):
                 return {"feedback": self._lambda_sign(weight)}
         return {}
 
-    def _draw(self, purpose: Purpose, count: int = 0) -> Array:
+    def _draw(self, purpose: Purpose, weight: Array, count: int = 0) -> Array:
         return draw(
             self.geometry,
             self.scale,
@@ -136,6 +135,7 @@ class Feedback:
             index=self._index,
             purpose=purpose,
             count=count,
+            dtype=weight.dtype,
         )
 
     def _lambda_sign(self, weight: Array) -> Array:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from antiparallel.spec.contract import Array
-from antiparallel.spec.draws import Purpose, draw, rounded
+from antiparallel.spec.draws import Purpose, draw
 from antiparallel.spec.geometry import Geometry
 from antiparallel.spec.scale import Scale, feedback_scale
 
@@ -37,8 +37,7 @@ def initial_weight(
         Xiao et al. (2019), footnote 2.
     """
     lam = feedback_scale(geometry, scale)
-    values = draw(geometry, lam, seed=seed, index=index, purpose=Purpose.WEIGHT)
-    return rounded(values, np.dtype(dtype))
+    return draw(geometry, lam, seed=seed, index=index, purpose=Purpose.WEIGHT, dtype=dtype)
 
 
 def initial_bias(geometry: Geometry, dtype: np.dtype[Any]) -> Array:

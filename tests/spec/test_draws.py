@@ -15,6 +15,7 @@ from antiparallel.spec import (
     Dense,
     Geometry,
     Purpose,
+    SpecError,
     draw,
     feedback_scale,
     initial_bias,
@@ -182,6 +183,22 @@ def test_narrow_dtypes_are_rounded_by_way_of_float32() -> None:
     assert rounded(value, np.dtype(np.float16)) == 1
     assert value.astype(np.float16) == 1 + 2.0**-10
     assert rounded(value, np.dtype(np.float32)) == np.float32(value[0])
+
+
+@pytest.mark.clause("R10", "I1")
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_draw_of_any_floating_dtype_is_the_rounded_one(dtype: Any) -> None:
+    where: dict[str, Any] = {"seed": 0, "index": 0, "purpose": Purpose.FEEDBACK}
+    exact = draw(Conv(256, 256, (3, 3)), 0.02, **where)
+    found = draw(Conv(256, 256, (3, 3)), 0.02, **where, dtype=dtype)
+    assert found.dtype == dtype
+    assert np.array_equal(found, rounded(exact, np.dtype(dtype)))
+
+
+@pytest.mark.parametrize("dtype", ["int32", "complex128", object])
+def test_a_draw_in_another_dtype_is_refused(dtype: Any) -> None:
+    with pytest.raises(SpecError, match=r"Expected a floating dtype\. Received: dtype="):
+        draw(Dense(2, 2), 1.0, seed=0, index=0, purpose=Purpose.WEIGHT, dtype=dtype)
 
 
 def test_a_draw_can_be_changed_without_changing_the_next_one() -> None:
